@@ -1,0 +1,1 @@
+"""Generative separation of the singing voice."""
