@@ -6,12 +6,13 @@
                                           |
     augmentations of each stem, then of both -> mixture = vocals + accompaniment
 
-Every chunk has a generator of its own, made from (seed, index) alone. So the data do not depend on the number of
-workers, nor on where a run was stopped: chunk 10 000 is the same after a resume as without one. A step s of batch size
-B trains on the chunks s·B … s·B + B - 1; hand `range(first, last)` to the DataLoader as its sampler.
+Every chunk has a generator of its own, made from (seed, index) alone. So the data do not depend
+on the number of workers, nor on where a run was stopped: chunk 10 000 is the same after a resume
+as without one. A step s of batch size B trains on the chunks s·B … s·B + B - 1; hand
+`range(first, last)` to the DataLoader as its sampler.
 
-A chunk is silent when the level of its vocals, over both channels and the whole chunk, is below -60 dB of full scale.
-Those that are kept teach that there may be no voice at all.
+A chunk is silent when the level of its vocals, over both channels and the whole chunk, is below
+-60 dB of full scale. Those that are kept teach that there may be no voice at all.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class AugmentConfig:
     Attributes:
         polarity: probability, for each stem by itself.
         flip: probability of exchanging left and right, for each stem by itself.
-        pitch: probability; one shift for a song's own stems, one for each where they come from two songs.
+        pitch: probability; one shift for a song's own stems, one for each where they come from
+            two songs.
         pitch_semitones: largest shift up or down.
         gain_db: level of the vocals against the accompaniment changes by up to this, either way.
         level_db: range from which the change of level of both together is drawn.
@@ -137,20 +139,23 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
         self.config = config
         self.seed = seed
         self.length = length
-        self._voices = _Pool([song for song in self.songs if VOCALS in song.stems])
         paired = [song for song in self.songs if song.paired]
         loose = [song for song in self.songs if VOCALS not in song.stems]
-        # Unpaired drums, bass and others are pools of their own: a remixed accompaniment takes one of each.
+        # Unpaired drums, bass and others are pools of their own: a chunk takes one of each.
         stems = sorted({stem for song in loose for stem in song.stems})
         self._bands = [_Pool([song for song in loose if stem in song.stems]) for stem in stems]
         if paired:
             self._bands = [_Pool(paired + [song for song in loose if ACCOMPANIMENT in song.stems])]
+        voices = [song for song in self.songs if VOCALS in song.stems]
+        if not voices or not self._bands:
+            raise DataError("training needs vocals and accompaniment; the songs lack one of them")
+        self._voices = _Pool(voices)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """The chunk `index`: (mixture, vocals), float32 [2, samples] each; mixture = vocals + accompaniment.
+        """The chunk `index`: (mixture, vocals), float32 [2, samples] each.
 
         Raises:
             DataError: a file cannot be read, or nobody sings anywhere.
@@ -167,7 +172,7 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
         return augment_pair(vocals, accompaniment, rng, self.config)
 
     def draw(self, rng: Rng) -> tuple[Audio, Audio]:
-        """Vocals and accompaniment of a drawn place, remixed and shifted in pitch, before other augmentations."""
+        """Vocals and accompaniment of a drawn place, remixed and shifted in pitch."""
         config = self.config
         song, start, ratio, raw = self._draw_vocals(rng)
         vocals = augment.resample_by(raw, ratio, config.samples)
@@ -187,7 +192,8 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
             if rng.random() < self.config.silence_keep or not is_silent(vocals):
                 return song, start, ratio, vocals
         raise DataError(
-            f"{self.songs[0].name} and the others: the vocals are silent everywhere; check the data set"
+            f"no voice in {TRIES} chunks of {self.songs[0].name} and the other songs; "
+            "run solovox data check on their folder"
         )
 
     def _draw_band(self, pool: _Pool, rng: Rng) -> Audio:
@@ -216,7 +222,7 @@ def is_silent(vocals: Audio) -> bool:
 def augment_pair(
     vocals: Audio, accompaniment: Audio, rng: Rng, config: ChunkConfig
 ) -> tuple[Audio, Audio]:
-    """The two stems [2, samples] after all augmentations but remix and pitch shift, which decide what is read.
+    """Both stems [2, samples] after all augmentations but those that decide what is read.
 
     Where the sum would exceed full scale, both are turned down by the same factor.
     """
@@ -236,7 +242,7 @@ def augment_pair(
 
 
 def whole_songs(root: str | Path, sample_rate: int = 44100) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Every paired song below `root`, one at a time: (name, mixture, vocals), float32 [2, samples] tensors.
+    """The paired songs below `root`, one at a time: (name, mixture, vocals), float32 [2, samples].
 
     The mixture is the data set's own file where there is one, else the sum of the stems.
 
@@ -280,7 +286,7 @@ def _augment_stem(stem: Audio, rng: Rng, settings: AugmentConfig) -> Audio:
 
 
 def _curves(rng: Rng, config: ChunkConfig) -> tuple[augment.Curve | None, augment.Curve | None]:
-    """The filters of vocals and accompaniment: a tone control each, a low-pass for both; None where neither is drawn."""
+    """Filters of vocals and accompaniment: a tone control each, a low-pass for both, or None."""
     settings = config.augment
     tone_vocals, tone_rest, dull = (
         rng.random() < p for p in (settings.eq, settings.eq, settings.low_pass)

@@ -1,18 +1,20 @@
 """Songs found in a folder, and random access to the samples of their stems.
 
-A training pair is (vocals, accompaniment), both float32 [2, frames]. What is on disk decides how a song is read:
+A training pair is (vocals, accompaniment), both float32 [2, frames]. What is on disk decides how
+a song is read:
 
     SONG/{vocals,mixture}.wav            accompaniment = mixture - vocals
     SONG/{vocals,accompaniment}.wav      as they are ("instrumental" is the same as "accompaniment")
     SONG/{vocals,drums,bass,other,…}.wav accompaniment = the rest summed (MUSDB18-HQ, MSST type 1)
     SONG.stem.mp4                        five streams: mixture, drums, bass, other, vocals (MUSDB18)
-    vocals/*.wav, other/*.wav            a folder a stem, unpaired: chunks.py joins them at random (MSST type 2)
-    *.csv with columns instrum,path      unpaired lists of files (MSST type 3)
+    SONG/accompaniment.wav               music without a voice: only ever remixed under another song
+    vocals/*.wav, other/*.wav            a folder a stem, unpaired: joined at random (MSST type 2)
+    *.csv with columns instrum,path      unpaired lists of files, joined at random (MSST type 3)
 
-Songs may lie a few folders down (train/SONG). wav, flac, ogg, aiff, opus and mp3 are read by libsndfile, which seeks;
-m4a and mp4 by PyAV, which seeks to a little before and decodes from there. An optional ROOT/weights.json
-({"SONG": 2.0}) says how often a song is drawn, relative to its length; one file above the folders
-train and valid may serve them all ({"train/SONG": 2.0}).
+Songs may lie a few folders down (train/SONG). wav, flac, ogg, aiff, opus and mp3 are read by
+libsndfile, which seeks; m4a and mp4 by PyAV, which seeks to a little before and decodes from
+there. An optional ROOT/weights.json ({"SONG": 2.0}) says how often a song is drawn, relative to
+its length; one file above the folders train and valid may serve them all ({"train/SONG": 2.0}).
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ MIXTURE = "mixture"
 SEEKABLE = frozenset({".wav", ".flac", ".ogg", ".aiff", ".aif", ".opus", ".mp3"})
 DECODED = frozenset({".m4a", ".mp4", ".aac"})
 STEM_FILE = ".stem.mp4"
-# The order of the streams of a MUSDB18 stem file; the coded mixture (stream 0) is left alone: it differs from the sum.
+# Streams of a MUSDB18 stem file; the coded mixture (stream 0) is not the sum, and left alone.
 STREAMS: Mapping[str, tuple[int, ...]] = {VOCALS: (4,), ACCOMPANIMENT: (1, 2, 3)}
 # Other names under which data sets keep the same stem.
 SYNONYMS: Mapping[str, str] = {
@@ -49,7 +51,7 @@ SYNONYMS: Mapping[str, str] = {
     "mix": MIXTURE,
 }
 DEPTH = 4  # folders below the root in which songs are looked for
-PREROLL = 4096  # samples decoded before the wanted ones, until a codec with overlapping blocks has settled
+PREROLL = 4096  # samples decoded before the wanted ones: a codec of overlapping blocks settles
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Song:
 
     Attributes:
         name: path of the song below the data set's folder.
-        stems: the files that are summed to each stem; "mixture" is there where the data set has it. A stem file
-            (.stem.mp4) stands under each stem that it holds. An unpaired song has one stem only.
+        stems: the files that are summed to each stem; "mixture" is there where the data set has
+            it. A stem file (.stem.mp4) stands under each stem that it holds. An unpaired song has
+            one stem only.
         frames: length in samples at `sample_rate`.
         sample_rate: rate of the files in Hz.
         weight: how often it is drawn, relative to its length; 1 is plain.
@@ -89,8 +92,8 @@ def find_songs(root: str | Path) -> list[Song]:
         root: folder of any layout above, or a CSV list.
 
     Raises:
-        DataError: nothing found, a song without vocals, stems of different length, mixed sample rates, a file that
-            cannot be read, weights for a song that is not there.
+        DataError: nothing found, a song without vocals, stems of different length, mixed sample
+            rates, a file that cannot be read, weights for a song that is not there.
     """
     root = Path(root)
     if not root.exists():
@@ -136,7 +139,7 @@ def read_pair(song: Song, start: int, frames: int) -> tuple[Audio, Audio]:
 
 
 def read_accompaniment(song: Song, start: int, frames: int, vocals: Audio | None = None) -> Audio:
-    """The accompaniment [2, frames]: its own stems where there are any, else the mixture less the vocals.
+    """The accompaniment [2, frames]: its own stems if there are any, else mixture - vocals.
 
     Args:
         song: a song with accompaniment or mixture.
@@ -173,7 +176,7 @@ def read_stem(song: Song, stem: str, start: int, frames: int) -> Audio:
     return total
 
 
-# ---- what is there -----------------------------------------------------------------------------------------------
+# ---- what is there -----------------------------------------------------------------------------
 
 
 def _from_folder(folder: Path, root: Path, depth: int) -> Iterator[Song]:
@@ -210,6 +213,8 @@ def _from_stems(folder: Path, root: Path, files: Sequence[Path]) -> Song:
                 f"{path}: a second file for the stem {_stem(path)}; keep one of the two"
             )
         found[_stem(path)] = path
+    if found.keys() == {ACCOMPANIMENT}:
+        return _song(folder, root, {ACCOMPANIMENT: (found[ACCOMPANIMENT],)})
     if VOCALS not in found:
         names = ", ".join(path.name for path in files[:4])
         raise DataError(f"{folder}: no vocals (found {names}); a song needs a file called vocals")
@@ -263,11 +268,11 @@ def _song(place: Path, root: Path, stems: Mapping[str, tuple[Path, ...]]) -> Son
         first = first or (rate, frames)
         if rate != first[0]:
             raise DataError(
-                f"{path}: {rate} Hz, but the song's vocals have {first[0]} Hz; bring them to one rate"
+                f"{path}: {rate} Hz, but the song's first stem has {first[0]}; bring them to one"
             )
         if frames != first[1]:
             raise DataError(
-                f"{path}: {frames} samples, but the song's vocals have {first[1]}; cut them to one length"
+                f"{path}: {frames} samples, but its first stem has {first[1]}; make them equal"
             )
     assert first is not None
     if first[1] == 0:
@@ -278,7 +283,8 @@ def _song(place: Path, root: Path, stems: Mapping[str, tuple[Path, ...]]) -> Son
 def _weighted(songs: list[Song], root: Path) -> list[Song]:
     """The songs with the weights of weights.json, if there is one: in the folder itself, or above.
 
-    A file in the folder names the songs ("SONG"), one in the folder above also the split ("train/SONG").
+    A file in the folder names the songs ("SONG"), one in the folder above also the split
+    ("train/SONG").
     """
     folder = root if root.is_dir() else root.parent
     for path, prefix in (
@@ -344,7 +350,7 @@ def _streams(path: Path, stem: str) -> tuple[int, ...]:
     return STREAMS[stem] if path.name.lower().endswith(STEM_FILE) else (0,)
 
 
-# ---- reading -----------------------------------------------------------------------------------------------------
+# ---- reading -----------------------------------------------------------------------------------
 
 
 def _measure(path: Path) -> tuple[int, int]:
@@ -361,7 +367,7 @@ def _measure(path: Path) -> tuple[int, int]:
             streams = container.streams.audio
             if path.name.lower().endswith(STEM_FILE) and len(streams) != 5:
                 raise DataError(
-                    f"{path}: {len(streams)} streams, but a MUSDB18 stem file has 5; not a stem file"
+                    f"{path}: {len(streams)} streams of sound, but a MUSDB18 stem file has 5"
                 )
             if not streams:
                 raise DataError(f"{path}: no sound in it; remove it")
