@@ -24,8 +24,6 @@ Curve = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
 RESAMPLE_QUALITY = "HQ"  # 20 bits of precision; "MQ" has 16 and costs nearly the same
-    "MQ"  # aliases below -100 dB up to 0.9 of the band, at about half the cost of "HQ"
-)
 ENVELOPE_BLOCK = 512  # samples a value of a compressor's envelope: 12 ms at 44.1 kHz
 SMOOTHING = np.array([0.1, 0.2, 0.4, 0.2, 0.1], np.float32)  # over blocks of the envelope
 
