@@ -23,22 +23,17 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solovox.errors import DataError
+from solovox.evaluation.spectra import Padding, Real, Spectrum, hann, spectra
 
-Audio = NDArray[np.floating]
-Real = NDArray[np.float64]
-
-_Padding = Literal["reflect", "constant"]
+Samples = NDArray[np.floating]
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """FFT size, hop and window, in samples, of the three spectra of `multi_resolution_stft`."""
-
-_BLOCK_VALUES = 1 << 21  # spectrum values held at once: about 32 MB of complex128
 
 
 def usdr(reference: ArrayLike, estimate: ArrayLike) -> float:
@@ -58,7 +53,7 @@ def usdr(reference: ArrayLike, estimate: ArrayLike) -> float:
     challenge.
     """
     s, e = _pair(reference, estimate)
-    return 10 * math.log10((_energy(s) + 1e-7) / (_energy(s - e) + 1e-7))
+    return 10 * math.log10((_energy(s) + 1e-7) / (_energy(s, e) + 1e-7))
 
 
 def si_sdr(reference: ArrayLike, estimate: ArrayLike) -> float:
@@ -77,8 +72,8 @@ def si_sdr(reference: ArrayLike, estimate: ArrayLike) -> float:
     s, e = _pair(reference, estimate)
     if not s.any() or not e.any():
         return math.nan
-    target = (float(np.vdot(s, e)) / _energy(s)) * s
-    kept, lost = _energy(target), _energy(e - target)
+    gain = _product(s, e) / _energy(s)
+    kept, lost = gain**2 * _energy(s), _energy(e, s, gain)
     return 10 * math.log10(max(kept, 1e-20 * lost) / max(lost, 1e-20 * kept))
 
 
@@ -104,13 +99,16 @@ def multi_resolution_stft(reference: ArrayLike, estimate: ArrayLike) -> float:
     for fft, hop, window in RESOLUTIONS:
         difference = reference_energy = log_difference = 0.0
         count = 0
-        for spectrum_s, spectrum_e in _spectra((s, e), fft, hop, _hann(window, fft)):
+        for spectrum_s, spectrum_e in spectra(
+            (s, e), fft, hop, hann(window, fft), dtype=np.float32
+        ):
             # A floor of 1e-8 for powers is 1e-4 for magnitudes; half a log is the log of a root.
             power_s = np.maximum(_power(spectrum_s), 1e-8)
             power_e = np.maximum(_power(spectrum_e), 1e-8)
-            difference += _energy(np.sqrt(power_s) - np.sqrt(power_e))
-            reference_energy += float(power_s.sum())
-            log_difference += 0.5 * float(np.abs(np.log(power_s / power_e)).sum())
+            difference += float(((np.sqrt(power_s) - np.sqrt(power_e)) ** 2).sum(dtype=np.float64))
+            reference_energy += float(power_s.sum(dtype=np.float64))
+            log_ratio = np.abs(np.log(power_s / power_e))
+            log_difference += 0.5 * float(log_ratio.sum(dtype=np.float64))
             count += power_s.size
         distances.append(math.sqrt(difference / reference_energy) + log_difference / count)
     return float(np.mean(distances))
@@ -136,12 +134,12 @@ def lsd(
     Source: Wang & Wang 2021 (Towards robust speech super-resolution), with the silence rule added.
     """
     s, e = _pair(reference, estimate)
-    window = _hann(2048, 2048)
+    window = hann(2048, 2048)
     # Parseval: the spectrum's mean power is the windowed frame's energy.
     floor = 10 ** (silence / 10) * float((window**2).sum())
     total, count = 0.0, 0
     mono = (s.mean(axis=0, keepdims=True), e.mean(axis=0, keepdims=True))
-    for spectrum_s, spectrum_e in _spectra(mono, 2048, max(1, sample_rate // 100), window):
+    for spectrum_s, spectrum_e in spectra(mono, 2048, max(1, sample_rate // 100), window):
         power = _power(spectrum_s)[0]
         heard = (2 * power.sum(axis=1) - power[:, 0] - power[:, -1]) / 2048 > floor
         ratio = power[heard] / (np.abs(spectrum_e[0][heard]) + 1e-12) ** 2
@@ -280,8 +278,8 @@ def mel_filters(sample_rate: int, fft: int, bands: int) -> Real:
     return np.asarray(filters, dtype=np.float64)
 
 
-def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Real, Real]:
-    s, e = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (reference, estimate))
+def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Samples, Samples]:
+    s, e = (np.atleast_2d(np.asarray(x)) for x in (reference, estimate))
     if s.shape != e.shape or s.ndim != 2 or not s.size:
         raise DataError(
             f"a metric needs two signals [channels, samples] of one shape, "
@@ -293,49 +291,38 @@ def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Real, Real]:
     return s, e
 
 
-def _energy(x: Real) -> float:
-    return float(np.vdot(x, x))
+def _blocks(*signals: Samples) -> Iterator[list[Real]]:
+    """Yield stretches of the signals in float64: no whole song is held in that precision."""
+    for start in range(0, signals[0].shape[1], 1 << 18):
+        yield [x[:, start : start + (1 << 18)].astype(np.float64) for x in signals]
 
 
-def _power(spectrum: NDArray[np.complex128]) -> Real:
-    return np.asarray(spectrum.real**2 + spectrum.imag**2, dtype=np.float64)
+def _product(x: Samples, y: Samples) -> float:
+    return sum(float(np.vdot(a, b)) for a, b in _blocks(x, y))
 
 
-@lru_cache(maxsize=16)
-def _hann(length: int, fft: int) -> Real:
-    """Return a periodic Hann window of `length`, centred in zeros to `fft` samples."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    left = (fft - length) // 2
-    return np.pad(window, (left, fft - length - left))
+def _energy(x: Samples, minus: Samples | None = None, gain: float = 1.0) -> float:
+    """Return the energy of x, or of x - gain * minus."""
+    if minus is None:
+        return _product(x, x)
+    return sum(float(((a - gain * b) ** 2).sum()) for a, b in _blocks(x, minus))
 
 
-def _spectra(
-    signals: tuple[Real, ...], fft: int, hop: int, window: Real, pad: _Padding = "reflect"
-) -> Iterator[tuple[NDArray[np.complex128], ...]]:
-    """Yield blocks [channels, frames, fft // 2 + 1] of the signals' centred short-time spectra."""
-    # Frame k is centred on sample k·hop:      |<- fft/2 pad ->|x0 x1 x2 ...
-    #                                 frame 0  |<------- fft ------->|
-    half = fft // 2
-    # A vector of one sample cannot be reflected; numpy repeats it instead.
-    padded = [np.pad(x, ((0, 0), (half, half)), mode=pad) for x in signals]
-    frames = [np.lib.stride_tricks.sliding_window_view(x, fft, axis=1)[:, ::hop] for x in padded]
-    channels, count, _ = frames[0].shape
-    block = max(1, _BLOCK_VALUES // (channels * fft))
-    for start in range(0, count, block):
-        yield tuple(np.fft.rfft(f[:, start : start + block] * window, axis=2) for f in frames)
+def _power(spectrum: Spectrum) -> NDArray[np.floating]:
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 def _mel_spectra(
-    signals: tuple[Real, Real],
+    signals: tuple[Samples, Samples],
     sample_rate: int,
     fft: int,
     hop: int,
     bands: int,
-    pad: _Padding = "reflect",
+    pad: Padding = "reflect",
 ) -> Iterator[tuple[Real, ...]]:
     filters = mel_filters(sample_rate, fft, bands).T
-    for spectra in _spectra(signals, fft, hop, _hann(fft, fft), pad):
-        yield tuple(np.abs(x) @ filters for x in spectra)
+    for block in spectra(signals, fft, hop, hann(fft, fft), pad):
+        yield tuple(np.abs(x) @ filters for x in block)
 
 
 def _mean_of(blocks: Iterator[Real]) -> float:

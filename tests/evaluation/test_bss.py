@@ -1,0 +1,137 @@
+"""BSS-Eval through museval: equality with uSDR, shapes, silence, and its JSON."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solovox.errors import DataError, SolovoxError
+from solovox.evaluation import bss
+from solovox.evaluation.bss import bss_eval, museval_json
+from solovox.evaluation.metrics import usdr
+
+RATE = 8_000  # the filters' 512 samples make a second of it as hard as of any rate
+
+needs_museval = pytest.mark.skipif(
+    importlib.util.find_spec("museval") is None, reason="museval is not installed"
+)
+
+
+def stems(seconds: float = 3.0, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shape = (2, round(seconds * RATE))
+    return {name: 0.1 * rng.standard_normal(shape) for name in bss.STEMS}
+
+
+def estimates(true: dict[str, np.ndarray], leak: float = 0.2) -> dict[str, np.ndarray]:
+    moved = leak * true["accompaniment"]
+    return {"vocals": true["vocals"] + moved, "accompaniment": true["accompaniment"] - moved}
+
+
+@needs_museval
+class TestMuseval:
+    def test_an_infinite_window_gives_usdr(self) -> None:
+        true = stems(1.0)
+        guessed = {
+            name: audio + 0.03 * stems(1.0, seed=1)["vocals"]
+            for name, audio in estimates(true).items()
+        }
+        scores = bss_eval(true, guessed, RATE, window=math.inf)
+        for name in bss.STEMS:
+            assert scores[name].frames["SDR"].shape == (1,)
+            assert scores[name].frames["SDR"][0] == pytest.approx(
+                usdr(true[name], guessed[name]), abs=1e-5
+            )
+
+    def test_leakage_is_interference_and_not_artefact(self) -> None:
+        true = stems(2.0)
+        medians = bss_eval(true, estimates(true), RATE)["vocals"].medians()
+        assert medians["SIR"] == pytest.approx(-20 * math.log10(0.2), abs=1.0)
+        assert medians["SAR"] > medians["SIR"] + 5
+
+    def test_frames_with_a_silent_stem_have_no_score(self) -> None:
+        true = stems(3.0)
+        true["vocals"][:, RATE : 2 * RATE] = 0
+        scores = bss_eval(true, estimates(true), RATE)["vocals"]
+        np.testing.assert_array_equal(np.isnan(scores.frames["SDR"]), [False, True, False])
+        assert all(math.isfinite(value) for value in scores.medians().values())
+
+    def test_a_silent_song_has_no_score(self) -> None:
+        true = stems(2.0)
+        true["vocals"][:] = 0
+        scores = bss_eval(true, estimates(true), RATE)["vocals"]
+        assert len(scores.frames["SDR"]) == 2
+        assert all(math.isnan(value) for value in scores.medians().values())
+
+    def test_a_song_under_a_second_is_one_frame(self) -> None:
+        true = stems(0.5)
+        scores = bss_eval(true, estimates(true), RATE)["vocals"]
+        assert len(scores.frames["SDR"]) == 1
+        assert scores.window == 0.5
+
+    def test_the_json_satisfies_musevals_own_schema(self) -> None:
+        true = stems(2.0)
+        true["vocals"][:, RATE:] = 0
+        written = json.loads(json.dumps(museval_json(bss_eval(true, estimates(true), RATE))))
+        jsonschema = pytest.importorskip("jsonschema")
+        package = importlib.util.find_spec("museval")
+        assert package is not None and package.submodule_search_locations
+        schema = Path(package.submodule_search_locations[0]) / "musdb.schema.json"
+        jsonschema.validate(written, json.loads(schema.read_text("utf-8")))
+        assert [target["name"] for target in written["targets"]] == list(bss.STEMS)
+        assert len(written["targets"][0]["frames"]) == 2
+
+
+def test_other_shapes_are_named() -> None:
+    true = stems(1.0)
+    short = {name: audio[:, 1:] for name, audio in true.items()}
+    with pytest.raises(DataError, match="one shape"):
+        bss_eval(true, short, RATE)
+
+
+def test_a_missing_museval_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(bss.sys.modules, "solovox._museval_metrics", raising=False)
+    with pytest.raises(SolovoxError, match=r"pip install 'solovox\[bss\]'"):
+        bss_eval(stems(1.0), stems(1.0), RATE)
+
+
+def test_missing_speech_metrics_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from solovox.evaluation.speech import pesq, stoi
+
+    real = builtins.__import__
+
+    def broken(name: str, *args: object) -> object:
+        if name in ("pesq", "pystoi"):
+            raise ImportError(name)
+        return real(name, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("importlib.import_module", lambda name: broken(name))
+    for metric in (pesq, stoi):
+        with pytest.raises(SolovoxError, match=r"pip install 'solovox\[speech\]'"):
+            metric(np.zeros((2, RATE)), np.zeros((2, RATE)), RATE)
+
+
+@pytest.mark.parametrize("name", ["pesq", "stoi"])
+def test_speech_metrics_fall_with_noise(name: str) -> None:
+    pytest.importorskip({"pesq": "pesq", "stoi": "pystoi"}[name])
+    from solovox.evaluation import speech
+
+    metric = getattr(speech, name)
+    time = np.arange(3 * 16_000) / 16_000
+    # A buzz with syllables: enough of a voice for both.
+    voice = sum(np.sin(2 * np.pi * 150 * k * time) / k for k in range(1, 20))
+    voice = 0.1 * voice * (np.sin(2 * np.pi * 2 * time) > 0)
+    voice = np.stack([voice, voice])
+    hiss = np.random.default_rng(0).standard_normal(voice.shape)
+    clean, little, much = (metric(voice, voice + g * hiss, 16_000) for g in (0, 0.01, 0.3))
+    assert clean > little > much
+    assert math.isnan(metric(0 * voice, voice, 16_000))
+    with pytest.raises(DataError, match="one shape"):
+        metric(voice, voice[:, 1:], 16_000)
