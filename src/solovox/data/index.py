@@ -51,6 +51,7 @@ SYNONYMS: Mapping[str, str] = {
     "mix": MIXTURE,
 }
 DEPTH = 4  # folders below the root in which songs are looked for
+LAST_PAGE = 255 * 1024  # samples that a page of Vorbis can span: 255 packets of half a block
 PREROLL = 4096  # samples decoded before the wanted ones: a codec of overlapping blocks settles
 
 
@@ -387,8 +388,14 @@ def _seek(path: Path, start: int, frames: int) -> Audio:
     """float32 [2, frames] from `start`, by libsndfile."""
     try:
         with soundfile.SoundFile(path) as file:
-            file.seek(start)
-            samples: Audio = file.read(frames, dtype="float32", always_2d=True, fill_value=0.0).T
+            skip = 0
+            if path.suffix.lower() == ".ogg":
+                # Vorbis: libsndfile misses the place by up to a block when it lands on the last
+                # page (libsndfile issue 885), so land before it and read on.
+                skip = start - max(0, min(start, file.frames - LAST_PAGE))
+            file.seek(start - skip)
+            read = file.read(skip + frames, dtype="float32", always_2d=True, fill_value=0.0)
+            samples: Audio = read[skip:].T
     except (soundfile.LibsndfileError, OSError) as error:
         raise _unreadable(path, error) from error
     return samples  # one row is broadcast to two by the caller's sum
