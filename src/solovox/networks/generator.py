@@ -8,12 +8,11 @@ Source: arXiv 2511.21342, the section on the architecture; the velocity is its E
 """
 
 from dataclasses import dataclass
-from math import prod
 
 from torch import Tensor, nn
 
 from solovox.networks.features import Features
-from solovox.networks.layers import Conv, pad_right, to_image, to_sequence
+from solovox.networks.layers import Conv, to_image, to_sequence
 from solovox.networks.unet import PreparedFeatures, UNet, UNetConfig
 
 
@@ -42,7 +41,6 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        self.multiple = prod(config.factors)
         levels = range(len(config.widths))
         self.injected = tuple(levels)[len(levels) - config.injection_levels :]
         self.match = nn.ModuleList(
@@ -73,9 +71,5 @@ class Generator(nn.Module):
             t: diffusion time [batch], in [0, 1].
             features: the conditioner's for the mixture of these samples, or `prepare`'s of them.
         """
-        samples = x_t.shape[-1]
-        conditions = [to_image(e) for e in self.prepare(features).embeddings]
-        #  |<---------- samples ---------->|<- zeros ->|   padded to a multiple of 128, as the
-        #  |  128  |  128  |  128  |  128  |  128  |       conditioner pads the mixture; then cut
-        velocity = self.unet(to_image(pad_right(x_t, self.multiple)), t, conditions)
-        return to_sequence(velocity)[..., :samples]
+        velocity: Tensor = self.unet(x_t, t, self.prepare(features).embeddings)
+        return velocity

@@ -14,6 +14,7 @@ Source: arXiv 2511.21342, the section on the architecture.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,10 @@ from solovox.networks.layers import (
     ImageAttention,
     TimeEmbedding,
     downsample,
+    pad_right,
     run,
+    to_image,
+    to_sequence,
     upsample,
 )
 
@@ -116,6 +120,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         self.injected = tuple(injected)
+        self.multiple = prod(config.factors)
         widths, factors = config.widths, config.factors
         levels = range(len(widths))
         above = (widths[0], *widths)  # width of the level above level i
@@ -134,17 +139,23 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-        """Return the velocity [batch, channels, 1, length].
+        """Return the velocity [batch, channels, length].
 
         Args:
-            x: [batch, channels, 1, length], a length that the product of the factors divides.
+            x: [batch, channels, length], at least one long.
             t: diffusion time [batch], in [0, 1].
-            conditions: for each injected level i, shallowest first, [batch, widths[i], 1, length].
+            conditions: one for each injected level, shallowest first, with the width and the padded
+                length of that level.
         """
-        heard = dict(zip(self.injected, conditions, strict=True))
+        length = x.shape[-1]
+        heard = {
+            i: to_image(condition) for i, condition in zip(self.injected, conditions, strict=True)
+        }
         again = self.config.checkpoint_activations
         time = self.time(t)
-        x = self.stem(x)
+        #  |<---------- length --------->|<- zeros ->|   padded to a multiple of all factors'
+        #  |  128  |  128  |  128  |  128  |  128    |   product (128 in Diff-DMX), and cut again
+        x = self.stem(to_image(pad_right(x, self.multiple)))
         skips = []
         for i, (down, level) in enumerate(zip(self.downs, self.encoder, strict=True)):
             x = run(level, down(x), time, heard.get(i), checkpointed=again)
@@ -154,5 +165,4 @@ class UNet(nn.Module):
             x = self.ups[i](x)
             if i > 0:
                 x = x + skips[i - 1]
-        velocity: Tensor = self.head(x)
-        return velocity
+        return to_sequence(self.head(x))[..., :length]
