@@ -1,0 +1,326 @@
+"""The sources of the open training set: which package gives what, under which licence, in which split.
+
+The split is a property of the source and is written here once. A package of music belongs to one
+split; so does a voice. `test` takes its voices from packages that no other split touches, so a
+score on it shares neither music nor singers with training.
+
+Audio is fetched from the Debian archive with `apt-get download` and unpacked with `dpkg -x`:
+nothing is installed, and no right beyond writing to the work folder is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import soundfile as sf
+
+TRAIN, VALID, TEST = "train", "valid", "test"
+
+
+@dataclass(frozen=True)
+class MusicSource:
+    """Instrumental music of one Debian package.
+
+    Attributes:
+        package: name of the Debian package.
+        globs: where its music is, below usr/share.
+        licence: as its copyright file says; the whole file is kept beside the data.
+        split: the one split it belongs to.
+        skip: file names to leave out (sung, narrated, or not music).
+        share: part of its minutes that may be used, so that no style drowns the others.
+        summed: the files of a folder are parts of one song, to be added up.
+    """
+
+    package: str
+    globs: tuple[str, ...]
+    licence: str
+    split: str = TRAIN
+    skip: tuple[str, ...] = ()
+    share: float = 1.0
+    summed: bool = False
+
+
+@dataclass(frozen=True)
+class VoiceSource:
+    """One speaker (or one group of speakers that belongs together) of one Debian package.
+
+    Attributes:
+        name: unique name of the voice.
+        package: name of the Debian package.
+        globs: where the clips are, below usr/share.
+        licence: as the copyright file says.
+        split: the one split it belongs to.
+        skip: clips to leave out.
+        weight: how often a song takes it as its lead, relative to the others.
+    """
+
+    name: str
+    package: str
+    globs: tuple[str, ...]
+    licence: str
+    split: str = TRAIN
+    skip: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+MUSIC: tuple[MusicSource, ...] = (
+    MusicSource(
+        "warzone2100-music",
+        ("games/warzone2100/music/albums/*/*.opus",),
+        "GPL-2+, CC-BY-SA-3.0, CC0",
+    ),
+    MusicSource(
+        "ufoai-music",
+        ("games/ufoai/base/0music/music/*.ogg",),
+        "GPL-2+, CC-BY-SA-3.0, CC-BY-3.0, public domain",
+        skip=("PsymongN2.ogg",),
+    ),
+    MusicSource("hedgewars-data", ("games/hedgewars/Data/Music/*.ogg",), "GPL-2"),
+    MusicSource(
+        "nexuiz-music",
+        ("games/nexuiz/data/music/sound/cdtracks/*.ogg",),
+        "GPL-2",
+        skip=("digital-pursuit.ogg",),
+    ),
+    MusicSource("colobot-common-sounds", ("games/colobot/music/*.ogg",), "GPL-3+"),
+    MusicSource(
+        "marsshooter-data",
+        ("games/marsshooter/audio/music/*.ogg", "games/marsshooter/audio/menu.ogg"),
+        "CC-BY-3.0, CC-BY-SA-3.0, CC0",
+    ),
+    MusicSource("planetblupi-music-ogg", ("planetblupi/music/*.ogg",), "GPL-3+", share=0.6),
+    MusicSource("hyperrogue-music", ("hyperrogue/music/*.ogg",), "GPL-2+, CC-BY(-SA)"),
+    MusicSource(
+        "supertuxkart-data",
+        ("games/supertuxkart/data/music/*.ogg",),
+        "GPL-3+, CC-BY-3.0, CC-BY-SA-3.0, public domain",
+    ),
+    MusicSource(
+        "supertux-data", ("games/supertux2/music/**/*.ogg",), "GPL-3+, CC-BY-SA-3.0+, CC0"
+    ),
+    MusicSource(
+        "freedroidrpg-data", ("freedroidrpg/data/sound/music/*.ogg",), "GPL-2+, CC-BY-SA"
+    ),
+    MusicSource(
+        "naev-data",
+        ("naev/dat/snd/music/*.ogg",),
+        "public domain, CC-BY-3.0, CC-BY-SA-3.0, GPL-3",
+        skip=("collective1.ogg",),
+    ),
+    MusicSource("widelands-data", ("games/widelands/data/music/*.ogg",), "GPL-2+", share=0.5),
+    MusicSource(
+        "wesnoth-1.16-music",
+        ("games/wesnoth/*/data/core/music/*.ogg",),
+        "GPL-2+",
+        share=0.3,
+    ),
+    MusicSource(
+        "fretsonfire-songs-sectoid",
+        ("games/fretsonfire/data/songs/sectoid/*/*.ogg",),
+        "GPL-2",
+        summed=True,
+    ),
+    MusicSource(
+        "fretsonfire-songs-muldjord",
+        ("games/fretsonfire/data/songs/muldjord/[!m]*/*.ogg",),  # not mutilated_mime: sung
+        "GPL-2",
+        summed=True,
+    ),
+    MusicSource("unknown-horizons", ("unknown-horizons/content/audio/music/**/*.ogg",), "GPL-2+"),
+    MusicSource("pushover-data", ("pushover/themes/*.ogg",), "GPL-2+, GPL-3+", VALID),
+    MusicSource(
+        "singularity-music",
+        ("games/singularity/music/**/*.ogg",),
+        "CC-BY-SA-3.0",
+        TEST,
+    ),
+    MusicSource("drascula-music", ("scummvm/drascula/audio/*.ogg",), "BSD-like", TEST),
+    MusicSource("openclonk-data", ("games/openclonk/Music.ocg/*.ogg",), "CC-BY-3.0", TEST),
+)
+
+
+def _tuxpaint(language: str, weight: float = 1.0) -> VoiceSource:
+    return VoiceSource(
+        f"tuxpaint-{language}",
+        "tuxpaint-stamps-default",
+        (f"tuxpaint/stamps/**/*_desc_{language}.ogg",),
+        "GPL-2+, public domain",
+        weight=weight,
+    )
+
+
+def _klettres(language: str, split: str = TRAIN, weight: float = 1.0) -> VoiceSource:
+    return VoiceSource(
+        f"klettres-{language}",
+        "klettres-data",
+        (f"klettres/{language}/*/*.*",),
+        "GPL-2+",
+        split,
+        weight=weight,
+    )
+
+
+def _ktuberling(language: str) -> VoiceSource:
+    return VoiceSource(
+        f"ktuberling-{language}",
+        "ktuberling-data",
+        (f"ktuberling/sounds/{language}/*.*",),
+        "GPL-2+",
+        TEST,
+    )
+
+
+def _fillets(language: str, who: str, split: str, weight: float = 1.0) -> VoiceSource:
+    return VoiceSource(
+        f"fillets-{language}-{who}",
+        f"fillets-ng-data-{language}",
+        (f"games/fillets-ng/sound/*/{language}/*-{who}-*.ogg",),
+        "GPL-2",
+        split,
+        weight=weight,
+    )
+
+
+def _hedgewars(name: str) -> VoiceSource:
+    return VoiceSource(
+        f"hedgewars-{name}",
+        "hedgewars-data",
+        (f"games/hedgewars/Data/Sounds/voices/{name}/*.ogg",),
+        "GFDL-1.3",
+        weight=0.4,
+    )
+
+
+VOICES: tuple[VoiceSource, ...] = (
+    *(_tuxpaint(x, 2.0) for x in ("ro", "es", "ru", "fr", "bg", "el", "be", "ca")),
+    *(_tuxpaint(x) for x in ("da", "lt")),
+    *(_fillets("cs", who, TRAIN, 2.0) for who in ("m", "v")),
+    *(_klettres(x) for x in "cs da de en en_GB es fr he it lt ml nds nl pt_BR ru tn".split()),
+    VoiceSource(
+        "gcin-female", "gcin-voice", ("gcin-voice/ogg/*/5.ogg",), "CC-BY-3.0", weight=2.0
+    ),
+    VoiceSource(
+        "gcin-male", "gcin-voice", ("gcin-voice/ogg/*/3.ogg",), "GPL-3 or LGPL-3", weight=2.0
+    ),
+    *(
+        _hedgewars(x)
+        for x in (
+            "British Classic Default Default_es Default_pl Default_ru Default_uk HillBilly "
+            "Mobster Pirate Russian Russian_pl Singer Surfer"
+        ).split()
+    ),
+    *(_klettres(x, VALID) for x in ("hu", "uk")),
+    *(_ktuberling(x) for x in "da de el en fr gl lt nn ru sl uk wa".split()),
+    *(_fillets("nl", who, TEST) for who in ("m", "v")),
+)
+
+REAL_SONGS = {TRAIN: ("Hydrogen", "Lithium", "Potassium", "Rubidium"), VALID: ("Francium",)}
+REAL_SONGS_LICENCE = "CC0-1.0"
+REAL_SONGS_ORIGIN = (
+    'album "Everything is Free" by Software-Entwicklungskit, '
+    "github.com/ichbinsoftware/everythingisremixed"
+)
+
+
+def packages() -> list[str]:
+    """Returns the names of all Debian packages used, each once, in the order of the tables."""
+    return list(dict.fromkeys(s.package for s in (*MUSIC, *VOICES)))
+
+
+def fetch(package: str, work: Path) -> Path:
+    """Returns the folder of an unpacked package, after downloading it if it is not there yet.
+
+    Raises:
+        SystemExit: the package cannot be downloaded or unpacked; the message says which.
+    """
+    folder = work / "packages" / package
+    if folder.is_dir():
+        return folder
+    debs = work / "debs"
+    debs.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not list(debs.glob(f"{package}_*.deb")):
+        _run(["apt-get", "download", "-q", package], debs, package)
+    deb = sorted(debs.glob(f"{package}_*.deb"))[-1]
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    _run(["dpkg", "-x", str(deb.resolve()), str(part.resolve())], debs, package)
+    for archive in part.glob("**/*.pk3"):  # a game archive: a zip file
+        with zipfile.ZipFile(archive) as z:
+            z.extractall(archive.with_suffix("").with_name(archive.stem), _sounds(z))
+    part.rename(folder)
+    return folder
+
+
+def _sounds(archive: zipfile.ZipFile) -> list[str]:
+    return [n for n in archive.namelist() if n.endswith(".ogg")]
+
+
+def _run(command: list[str], folder: Path, package: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise SystemExit(f"{package}: {command[0]} failed ({lines[-1]}); try: apt-get update")
+
+
+def copyright_file(package: str, work: Path) -> Path | None:
+    """Returns the package's copyright file, or None where it ships none."""
+    doc = work / "packages" / package / "usr/share/doc" / package / "copyright"
+    return doc if doc.is_file() else None
+
+
+@dataclass(frozen=True)
+class Track:
+    """One piece of music: the files that are summed to make it, and how long it lasts."""
+
+    package: str
+    files: tuple[str, ...]  # relative to the work folder
+    seconds: float
+    licence: str
+    split: str
+
+
+def _glob(package: str, globs: tuple[str, ...], work: Path) -> list[Path]:
+    share = work / "packages" / package / "usr/share"
+    return sorted({p for g in globs for p in share.glob(g) if p.is_file()})
+
+
+def tracks(work: Path, shortest: float = 25.0) -> list[Track]:
+    """Returns every usable piece of music of the unpacked packages, in a fixed order.
+
+    Args:
+        work: folder that holds packages/.
+        shortest: pieces below this many seconds are left out (stings, jingles).
+    """
+    cache = work / "tracks.json"
+    if cache.is_file():
+        return [Track(**{**t, "files": tuple(t["files"])}) for t in json.loads(cache.read_text())]
+    found = []
+    for source in MUSIC:
+        files = [p for p in _glob(source.package, source.globs, work) if p.name not in source.skip]
+        groups: dict[Path, list[Path]] = {}
+        for p in files:
+            groups.setdefault(p.parent if source.summed else p, []).append(p)
+        for parts in groups.values():
+            try:
+                seconds = min(sf.info(str(p)).duration for p in parts)
+            except sf.LibsndfileError:
+                continue
+            if seconds < shortest:
+                continue
+            names = tuple(str(p.relative_to(work)) for p in parts)
+            found.append(Track(source.package, names, seconds, source.licence, source.split))
+    temporary = cache.with_suffix(".part")
+    temporary.write_text(json.dumps([asdict(t) for t in found], indent=0))
+    temporary.replace(cache)
+    return found
+
+
+def clips(voice: VoiceSource, work: Path) -> list[Path]:
+    """Returns the files of one voice, in a fixed order."""
+    return [p for p in _glob(voice.package, voice.globs, work) if p.name not in voice.skip]
