@@ -127,7 +127,7 @@ def main(
     console = Console()
     console.print(table)
     console.print(
-        f"A step of {step_seconds} s, {batch_size} chunk(s): {100 * share:.1f} % of it is data work "
+        f"A step of {step_seconds} s, {batch_size} chunk(s): {100 * share:.1f} % of it is data "
         f"(limit {100 * limit:.0f} %; {wall:.1f} ms of wall time a chunk)."
     )
     sys.exit(share > limit)

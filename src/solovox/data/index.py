@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -86,41 +87,42 @@ class Song:
         return self.frames / self.sample_rate
 
 
-def find_songs(root: str | Path) -> list[Song]:
+Found = Callable[[], Song]
+
+
+def find_songs(root: str | Path, on_fault: Callable[[DataError], None] | None = None) -> list[Song]:
     """The songs below `root`, in the order of their names.
 
     Args:
         root: folder of any layout above, or a CSV list.
+        on_fault: is told of each song that cannot be used, which is then left out; without it,
+            the first such song is an error.
 
     Raises:
         DataError: nothing found, a song without vocals, stems of different length, mixed sample
             rates, a file that cannot be read, weights for a song that is not there.
     """
     root = Path(root)
-    if not root.exists():
-        raise DataError(f"{root}: no such folder; give the folder that holds the songs")
-    if root.is_file():
-        songs = list(_from_csv(root, root.parent))
-    else:
-        lists = [path for path in sorted(root.glob("*.csv")) if _is_list(path)]
-        songs = [song for path in lists for song in _from_csv(path, root)]
-        songs = songs or list(_from_folder(root, root, DEPTH))
+    songs: list[Song] = []
+    for found in _scan(root):
+        try:
+            song = found()
+            if songs and song.sample_rate != songs[0].sample_rate:
+                raise DataError(
+                    f"{_first_file(song)}: {song.sample_rate} Hz, but {_first_file(songs[0])} has "
+                    f"{songs[0].sample_rate} Hz; bring the data set to one rate"
+                )
+            songs.append(song)
+        except DataError as fault:
+            if on_fault is None:
+                raise
+            on_fault(fault)
     if not songs:
-        raise DataError(
-            f"{root}: no songs found; expected folders such as SONG/vocals.wav + SONG/mixture.wav"
-        )
+        raise DataError(f"{root}: no songs found; a song is a folder with vocals.wav + mixture.wav")
     if not any(VOCALS in song.stems for song in songs):
         raise DataError(f"{root}: no vocals among {len(songs)} files; a stem must be called vocals")
     if not any(song.stems.keys() - {VOCALS} for song in songs):
-        raise DataError(
-            f"{root}: vocals only; add their accompaniment or mixture, or a folder of other music"
-        )
-    for song in songs:
-        if song.sample_rate != songs[0].sample_rate:
-            raise DataError(
-                f"{_first_file(song)}: {song.sample_rate} Hz, but {_first_file(songs[0])} has "
-                f"{songs[0].sample_rate} Hz; bring the data set to one rate"
-            )
+        raise DataError(f"{root}: vocals only; add a mixture, an accompaniment or other music")
     return _weighted(sorted(songs, key=lambda song: song.name), root)
 
 
@@ -180,16 +182,30 @@ def read_stem(song: Song, stem: str, start: int, frames: int) -> Audio:
 # ---- what is there -----------------------------------------------------------------------------
 
 
-def _from_folder(folder: Path, root: Path, depth: int) -> Iterator[Song]:
+def _scan(root: Path) -> Iterator[Found]:
+    """What may be songs, each as a function that makes the song or raises DataError."""
+    if not root.exists():
+        raise DataError(f"{root}: no such folder; give the folder that holds the songs")
+    if root.is_file():
+        yield from _from_csv(root, root.parent)
+        return
+    lists = [path for path in sorted(root.glob("*.csv")) if _is_list(path)]
+    for path in lists:
+        yield from _from_csv(path, root)
+    if not lists:
+        yield from _from_folder(root, root, DEPTH)
+
+
+def _from_folder(folder: Path, root: Path, depth: int) -> Iterator[Found]:
     """Songs of a folder: itself one, or a folder a stem, or songs further down."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file()]
     for path in files:
         if path.name.lower().endswith(STEM_FILE):
-            yield _song(path, root, dict.fromkeys(STREAMS, (path,)))
+            yield partial(_song, path, root, dict.fromkeys(STREAMS, (path,)))
     audio = [path for path in files if _is_audio(path)]
     if audio:
-        yield _from_stems(folder, root, audio)
+        yield partial(_from_stems, folder, root, audio)
         return
     folders = [entry for entry in entries if entry.is_dir()]
     by_stem = {
@@ -197,9 +213,8 @@ def _from_folder(folder: Path, root: Path, depth: int) -> Iterator[Song]:
         for entry in folders
     }
     if by_stem.get(VOCALS):
-        yield from _unpaired(
-            ((stem, path) for stem, paths in by_stem.items() for path in paths), root
-        )
+        items = [(stem, path) for stem, paths in by_stem.items() for path in paths]
+        yield from _unpaired(items, root)
     elif depth:
         for entry in folders:
             yield from _from_folder(entry, root, depth - 1)
@@ -234,13 +249,12 @@ def _from_stems(folder: Path, root: Path, files: Sequence[Path]) -> Song:
     return _song(folder, root, stems)
 
 
-def _unpaired(items: Iterator[tuple[str, Path]], root: Path) -> Iterator[Song]:
+def _unpaired(items: Sequence[tuple[str, Path]], root: Path) -> Iterator[Found]:
     """One song a file; a whole accompaniment, where there is one, makes its parts superfluous."""
-    listed = [(stem, path) for stem, path in items if stem != MIXTURE]
-    whole = any(stem == ACCOMPANIMENT for stem, _ in listed)
-    for stem, path in listed:
-        if not whole or stem in (VOCALS, ACCOMPANIMENT):
-            yield _song(path, root, {stem: (path,)})
+    whole = any(stem == ACCOMPANIMENT for stem, _ in items)
+    for stem, path in items:
+        if stem != MIXTURE and (not whole or stem in (VOCALS, ACCOMPANIMENT)):
+            yield partial(_song, path, root, {stem: (path,)})
 
 
 def _is_list(path: Path) -> bool:
@@ -248,16 +262,16 @@ def _is_list(path: Path) -> bool:
         return {"instrum", "path"} <= set(next(csv.reader(file), []))
 
 
-def _from_csv(path: Path, root: Path) -> Iterator[Song]:
+def _from_csv(path: Path, root: Path) -> Iterator[Found]:
     """Unpaired songs of a list; its paths may be relative to the list."""
     if not _is_list(path):
         raise DataError(f"{path}: not a list of stems; its first line must be: instrum,path")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [
+        items = [
             (SYNONYMS.get(row["instrum"], row["instrum"]), path.parent / row["path"])
             for row in csv.DictReader(file)
         ]
-    yield from _unpaired(iter(rows), root)
+    yield from _unpaired(items, root)
 
 
 def _song(place: Path, root: Path, stems: Mapping[str, tuple[Path, ...]]) -> Song:
