@@ -1,7 +1,7 @@
 """The command line: one module a command, imported when the command is called.
 
-A command's module may import what it likes at its top, yet `solovox --version` starts at once. `solovox --help`
-imports all of them for their first lines, so heavy imports are better kept inside the command's function.
+So `solovox --version` starts at once. `solovox --help` imports all modules for the first lines of
+their commands: heavy imports are better kept inside the command's function.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Commands that are imported when they are asked for; failures of the user's are one line and exit 1."""
+    """Commands imported when asked for; what the user can mend is one line and exit status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
