@@ -139,17 +139,7 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
         self.config = config
         self.seed = seed
         self.length = length
-        paired = [song for song in self.songs if song.paired]
-        loose = [song for song in self.songs if VOCALS not in song.stems]
-        # Unpaired drums, bass and others are pools of their own: a chunk takes one of each.
-        stems = sorted({stem for song in loose for stem in song.stems})
-        self._bands = [_Pool([song for song in loose if stem in song.stems]) for stem in stems]
-        if paired:
-            self._bands = [_Pool(paired + [song for song in loose if ACCOMPANIMENT in song.stems])]
-        voices = [song for song in self.songs if VOCALS in song.stems]
-        if not voices or not self._bands:
-            raise DataError("training needs vocals and accompaniment; the songs lack one of them")
-        self._voices = _Pool(voices)
+        self._pools = Pools.of(self.songs)
 
     def __len__(self) -> int:
         return self.length
@@ -168,50 +158,76 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
         if index < 0:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
-        vocals, accompaniment = self.draw(rng)
+        vocals, accompaniment = draw_pair(self.pools(index), rng, self.config)
         return augment_pair(vocals, accompaniment, rng, self.config)
 
-    def draw(self, rng: Rng) -> tuple[Audio, Audio]:
-        """Vocals and accompaniment of a drawn place, remixed and shifted in pitch."""
-        config = self.config
-        song, start, ratio, raw = self._draw_vocals(rng)
-        vocals = augment.resample_by(raw, ratio, config.samples)
-        if song.paired and rng.random() >= config.remix:
-            own = read_accompaniment(song, start, raw.shape[1], raw)
-            return vocals, augment.resample_by(own, ratio, config.samples)
-        accompaniment = sum((self._draw_band(pool, rng) for pool in self._bands), np.float32(0.0))
-        return vocals, augment.gain(
-            np.asarray(accompaniment), rng, -config.remix_db, config.remix_db
-        )
+    def pools(self, index: int) -> Pools:
+        """The songs from which the chunk `index` is drawn."""
+        return self._pools
 
-    def _draw_vocals(self, rng: Rng) -> tuple[Song, int, float, Audio]:
-        for _ in range(TRIES):
-            song = self._voices.draw(rng)
-            start, frames, ratio = self._place(song, rng)
-            vocals = read_stem(song, VOCALS, start, frames)
-            if rng.random() < self.config.silence_keep or not is_silent(vocals):
-                return song, start, ratio, vocals
-        raise DataError(
-            f"no voice in {TRIES} chunks of {self.songs[0].name} and the other songs; "
-            "run solovox data check on their folder"
-        )
 
-    def _draw_band(self, pool: _Pool, rng: Rng) -> Audio:
-        song = pool.draw(rng)
-        start, frames, ratio = self._place(song, rng)
-        if song.paired:
-            raw = read_accompaniment(song, start, frames)
+class Pool:
+    """Songs, each drawn with a probability in proportion to weight x length."""
+
+    def __init__(self, songs: Sequence[Song]) -> None:
+        self.songs = songs
+        self.sums = list(accumulate(song.weight * song.seconds for song in songs))
+
+    def draw(self, rng: Rng) -> Song:
+        """One of the songs."""
+        place = bisect_right(self.sums, rng.random() * self.sums[-1])
+        return self.songs[min(place, len(self.songs) - 1)]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where a chunk is drawn from.
+
+    Attributes:
+        voices: songs with vocals.
+        bands: songs for remixed accompaniments, which take one of each pool: songs of pairs make
+            up one pool; unpaired drums, bass and others are pools of their own.
+        first: the song to try first, if that is given; it may turn out to be silent.
+    """
+
+    voices: Pool
+    bands: tuple[Pool, ...]
+    first: Song | None = None
+
+    @classmethod
+    def of(cls, songs: Sequence[Song]) -> Pools:
+        """The pools of a data set.
+
+        Raises:
+            DataError: there are no vocals, or there is nothing else.
+        """
+        voices = [song for song in songs if VOCALS in song.stems]
+        paired = [song for song in songs if song.paired]
+        loose = [song for song in songs if VOCALS not in song.stems]
+        if paired:
+            bands = [paired + [song for song in loose if ACCOMPANIMENT in song.stems]]
         else:
-            raw = read_stem(song, next(iter(song.stems)), start, frames)
-        return augment.resample_by(raw, ratio, self.config.samples)
+            stems = sorted({stem for song in loose for stem in song.stems})
+            bands = [[song for song in loose if stem in song.stems] for stem in stems]
+        if not voices or not bands:
+            raise DataError("training needs vocals and accompaniment; the songs lack one of them")
+        return cls(Pool(voices), tuple(Pool(band) for band in bands))
 
-    def _place(self, song: Song, rng: Rng) -> tuple[int, int, float]:
-        """(start, frames, ratio): where to read, how much, and the speed at which it is played."""
-        settings = self.config.augment
-        shift = augment.pitch_ratio(rng, settings.pitch_semitones, settings.pitch)
-        ratio = shift * song.sample_rate / self.config.sample_rate
-        frames = augment.samples_to_read(self.config.samples, ratio)
-        return int(rng.integers(0, max(1, song.frames - frames + 1))), frames, ratio
+
+def draw_pair(pools: Pools, rng: Rng, config: ChunkConfig) -> tuple[Audio, Audio]:
+    """Vocals and accompaniment of a drawn place, remixed and shifted in pitch, not augmented.
+
+    Raises:
+        DataError: a file cannot be read, or nobody sings anywhere.
+    """
+    song, start, ratio, raw = _draw_vocals(pools, rng, config)
+    vocals = augment.resample_by(raw, ratio, config.samples)
+    if song.paired and rng.random() >= config.remix:
+        own = read_accompaniment(song, start, raw.shape[1], raw)
+        return vocals, augment.resample_by(own, ratio, config.samples)
+    parts = [_draw_band(pool, rng, config) for pool in pools.bands]
+    accompaniment = np.sum(parts, axis=0) if len(parts) > 1 else parts[0]
+    return vocals, augment.gain(accompaniment, rng, -config.remix_db, config.remix_db)
 
 
 def is_silent(vocals: Audio) -> bool:
@@ -266,16 +282,39 @@ def whole_songs(root: str | Path, sample_rate: int = 44100) -> Iterator[tuple[st
         )
 
 
-class _Pool:
-    """Songs, each drawn with a probability in proportion to weight x length."""
+def _draw_vocals(pools: Pools, rng: Rng, config: ChunkConfig) -> tuple[Song, int, float, Audio]:
+    """(song, start, ratio, vocals): a place that is not silent, or kept in spite of it."""
+    song = pools.first or pools.voices.draw(rng)
+    for _ in range(TRIES):
+        start, frames, ratio = _place(song, rng, config)
+        vocals = read_stem(song, VOCALS, start, frames)
+        if rng.random() < config.silence_keep or not is_silent(vocals):
+            return song, start, ratio, vocals
+        song = pools.voices.draw(rng)
+    raise DataError(
+        f"no voice in {TRIES} chunks of {song.name} and the other songs; "
+        "run solovox data check on their folder"
+    )
 
-    def __init__(self, songs: Sequence[Song]) -> None:
-        self.songs = songs
-        self.sums = list(accumulate(song.weight * song.seconds for song in songs))
 
-    def draw(self, rng: Rng) -> Song:
-        place = bisect_right(self.sums, rng.random() * self.sums[-1])
-        return self.songs[min(place, len(self.songs) - 1)]
+def _draw_band(pool: Pool, rng: Rng, config: ChunkConfig) -> Audio:
+    """Accompaniment [2, samples] of a drawn place."""
+    song = pool.draw(rng)
+    start, frames, ratio = _place(song, rng, config)
+    if song.paired:
+        raw = read_accompaniment(song, start, frames)
+    else:
+        raw = read_stem(song, next(iter(song.stems)), start, frames)
+    return augment.resample_by(raw, ratio, config.samples)
+
+
+def _place(song: Song, rng: Rng, config: ChunkConfig) -> tuple[int, int, float]:
+    """(start, frames, ratio): where to read, how much, and the speed at which it is played."""
+    settings = config.augment
+    shift = augment.pitch_ratio(rng, settings.pitch_semitones, settings.pitch)
+    ratio = shift * song.sample_rate / config.sample_rate
+    frames = augment.samples_to_read(config.samples, ratio)
+    return int(rng.integers(0, max(1, song.frames - frames + 1))), frames, ratio
 
 
 def _augment_stem(stem: Audio, rng: Rng, settings: AugmentConfig) -> Audio:

@@ -20,11 +20,12 @@ its length; one file above the folders train and valid may serve them all ({"tra
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import av
 import numpy as np
@@ -57,6 +58,41 @@ PREROLL = 4096  # samples decoded before the wanted ones: a codec of overlapping
 
 
 @dataclass(frozen=True)
+class Member:
+    """A file inside an uncompressed tar archive.
+
+    Attributes:
+        archive: the archive.
+        name: the file's name in it.
+        offset: where its bytes begin in the archive.
+        size: number of bytes.
+    """
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}:{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """The end of the file's name, with the dot."""
+        return PurePath(self.name).suffix
+
+    def exists(self) -> bool:
+        """Whether the archive is there."""
+        return self.archive.exists()
+
+    def open(self) -> io.BytesIO:
+        """The file's bytes as a file."""
+        with self.archive.open("rb") as file:
+            file.seek(self.offset)
+            return io.BytesIO(file.read(self.size))
+
+
+@dataclass(frozen=True)
 class Song:
     """One song, or one unpaired file, of a data set.
 
@@ -71,7 +107,7 @@ class Song:
     """
 
     name: str
-    stems: Mapping[str, tuple[Path, ...]]
+    stems: Mapping[str, tuple[Path | Member, ...]]
     frames: int
     sample_rate: int
     weight: float = 1.0
@@ -172,7 +208,7 @@ def read_stem(song: Song, stem: str, start: int, frames: int) -> Audio:
     total = np.zeros((2, frames), np.float32)
     wanted = max(0, min(frames, song.frames - start))
     for path in song.stems[stem] if wanted else ():
-        if path.suffix.lower() in DECODED:
+        if isinstance(path, Path) and path.suffix.lower() in DECODED:
             total[:, :wanted] += _decode(path, _streams(path, stem), start, wanted)
         else:
             total[:, :wanted] += _seek(path, start, wanted)
@@ -357,8 +393,8 @@ def _first_of(stems: Mapping[str, tuple[Path, ...]]) -> Path:
     return next(iter(stems.values()))[0]
 
 
-def _first_file(song: Song) -> Path:
-    return _first_of(song.stems)
+def _first_file(song: Song) -> Path | Member:
+    return next(iter(song.stems.values()))[0]
 
 
 def _streams(path: Path, stem: str) -> tuple[int, ...]:
@@ -398,10 +434,11 @@ def _stream_frames(stream: av.AudioStream) -> int:
     return round(stream.duration * stream.time_base * stream.rate)
 
 
-def _seek(path: Path, start: int, frames: int) -> Audio:
+def _seek(path: Path | Member, start: int, frames: int) -> Audio:
     """float32 [2, frames] from `start`, by libsndfile."""
     try:
-        with soundfile.SoundFile(path) as file:
+        source = path.open() if isinstance(path, Member) else path
+        with soundfile.SoundFile(source) as file:
             skip = 0
             if path.suffix.lower() == ".ogg":
                 # Vorbis: libsndfile misses the place by up to a block when it lands on the last
@@ -454,7 +491,7 @@ def _check_channels(path: Path, channels: int) -> None:
         raise DataError(f"{path}: {channels} channels; only mono and stereo can be used")
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path | Member, error: Exception) -> DataError:
     if not path.exists():
         return DataError(f"{path}: no such file")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
