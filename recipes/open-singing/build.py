@@ -11,32 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # one process a core is faster than threads
-
+import bands
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+import singing
 import sources
 from mixing import RATE, Audio, Rng, activity, balance, biquad, db, equalise, pair, read, write
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sources import TEST, TRAIN, VALID, Track
 from voices import Bank, Mono, make_bank, open_bank, produce, roughen, speak
 
 SEED = 20260
-HOURS = {"speech": 3.0, "inst": 1.4, "world": 4.6, "midi": 4.0}
+HOURS = {"speech": 3.0, "inst": 1.4, "psola": 3.0, "world": 1.6, "midi": 4.0}
 # Short held-out songs of each group: (valid, test).
-HELD_OUT = {"speech": (3, 6), "world": (3, 6), "inst": (0, 0), "midi": (0, 0)}
+HELD_OUT = {"speech": (3, 6), "psola": (2, 4), "world": (1, 2), "inst": (0, 0), "midi": (0, 0)}
 REAL_SHARE = 0.35  # part of the sampling weight that the real songs of `train` carry
 
 
@@ -184,23 +181,39 @@ def _music(item: Item, place: Place, rng: Rng) -> Audio:
     return (x * min(db(-18) / level, 20.0)).astype(np.float32)
 
 
-def _spoken(
-    item: Item, place: Place, rng: Rng, n: int
-) -> tuple[Audio, list[dict[str, str]]]:
-    """Returns unprocessed real speech as a vocal track of n samples, and its credits."""
+def _spoken(item: Item, place: Place, rng: Rng, n: int) -> tuple[Audio, list[dict[str, str]]]:
+    """Returns unprocessed real speech as a vocal track of n samples, and its sung_by."""
     seconds = n / RATE
     cast = _cast(rng, item.split, 3, place.work)
     active = float(rng.uniform(0.45, 0.75))
     lead = speak(_bank(cast[0].name, place.work), rng, seconds, active)
-    credits = [_credit(cast[0], "lead, spoken")]
+    sung_by = [_credit(cast[0], "lead, spoken")]
     doubles: list[Mono] = []
     others: list[Mono] = []
     if rng.random() < 0.45:
         doubles = [roughen(lead, rng) for _ in range(int(rng.integers(1, 3)))]
     if rng.random() < 0.25:
         others.append(speak(_bank(cast[1].name, place.work), rng, seconds, 0.3))
-        credits.append(_credit(cast[1], "second voice, spoken"))
-    return produce(lead[:n], doubles, others, rng, dry=rng.random() < 0.35)[:, :n], credits
+        sung_by.append(_credit(cast[1], "second voice, spoken"))
+    return produce(lead[:n], doubles, others, rng, dry=rng.random() < 0.35)[:, :n], sung_by
+
+
+def _sung(
+    item: Item, place: Place, rng: Rng, n: int, setting: singing.Setting, method: str
+) -> tuple[Audio, list[dict[str, str]]]:
+    """Returns real voices made to sing as a vocal track of n samples, and their sung_by."""
+    cast = _cast(rng, item.split, 2, place.work)
+    takes = singing.sing(_bank(cast[0].name, place.work), setting, rng, method)
+    sung_by = [_credit(cast[0], f"lead, sung by {method}")]
+    if rng.random() < 0.2:  # an unprocessed voice now and then
+        takes.harmonies.append(speak(_bank(cast[1].name, place.work), rng, setting.seconds, 0.15))
+        sung_by.append(_credit(cast[1], "second voice, spoken"))
+
+    def fit(x: Mono) -> Mono:
+        return np.pad(x, (0, max(0, n - len(x))))[:n]
+
+    doubles, harmonies = [fit(x) for x in takes.doubles], [fit(x) for x in takes.harmonies]
+    return produce(fit(takes.lead), doubles, harmonies, rng), sung_by
 
 
 def _finish(vocals: Audio, music: Audio, rng: Rng) -> tuple[Audio, Audio]:
@@ -232,8 +245,42 @@ def make_real(item: Item, place: Place, rng: Rng) -> Song:
 def make_speech(item: Item, place: Place, rng: Rng) -> Song:
     """Real speech, unprocessed by any vocoder, over recorded music."""
     music = _music(item, place, rng)
-    vocals, credits = _spoken(item, place, rng, music.shape[1])
-    return Song(*_finish(vocals, music, rng), [*credits, _music_credit(item)])
+    vocals, sung_by = _spoken(item, place, rng, music.shape[1])
+    return Song(*_finish(vocals, music, rng), [*sung_by, _music_credit(item)])
+
+
+def make_sung(item: Item, place: Place, rng: Rng) -> Song:
+    """A real voice singing a melody in the key of recorded music; the group names the method."""
+    music = _music(item, place, rng)
+    n = music.shape[1]
+    root, minor = singing.find_key(music)
+    setting = singing.Setting(root, minor, float(rng.uniform(72, 140)), n / RATE)
+    vocals, sung_by = _sung(item, place, rng, n, setting, item.group)
+    return Song(*_finish(vocals, music, rng), [*sung_by, _music_credit(item)])
+
+
+def make_band(item: Item, place: Place, rng: Rng) -> Song:
+    """A band made by rule and FluidSynth, with a voice that keeps its key, chords and tempo."""
+    score = bands.write_score(rng, item.seconds)
+    music, names = bands.play(score, rng, item.seconds, bands.soundfont(place.work))
+    n = music.shape[1]
+    music_credit = {
+        "role": f"accompaniment, made by rule: {score.style}",
+        "file": ", ".join(names),
+        "package": bands.SOUNDFONT_PACKAGE,
+        "licence": bands.SOUNDFONT_LICENCE,
+    }
+    way = str(rng.choice(["psola", "world", "spoken", "none"], p=[0.48, 0.2, 0.25, 0.07]))
+    if way == "none":
+        vocals, mixture = pair(np.zeros_like(music), music, float(rng.uniform(0.7, 0.98)))
+        return Song(vocals, mixture, [music_credit])
+    if way == "spoken":
+        vocals, sung_by = _spoken(item, place, rng, n)
+    else:
+        chords = tuple(chord for _, chord in score.bars)
+        setting = singing.Setting(score.root, score.minor, score.tempo, n / RATE, 0.0, chords)
+        vocals, sung_by = _sung(item, place, rng, n, setting, way)
+    return Song(*_finish(vocals, music, rng), [*sung_by, music_credit])
 
 
 def make_instrumental(item: Item, place: Place, rng: Rng) -> Song:
@@ -258,6 +305,9 @@ MAKERS: dict[str, Maker] = {
     "cc0": make_real,
     "speech": make_speech,
     "inst": make_instrumental,
+    "psola": make_sung,
+    "world": make_sung,
+    "midi": make_band,
 }
 
 
@@ -381,7 +431,9 @@ def main() -> None:
     place.work.mkdir(parents=True, exist_ok=True)
     factor = (args.hours or sum(HOURS.values())) / sum(HOURS.values())
     hours = {g: h * factor for g, h in HOURS.items() if g in MAKERS}
-    failed = _run(args.jobs, "packages", ((sources.fetch, (p, place.work)) for p in sources.packages()))
+    failed = _run(
+        args.jobs, "packages", ((sources.fetch, (p, place.work)) for p in sources.packages())
+    )
     if failed:
         raise SystemExit(f"{failed} packages could not be fetched; run the command again")
     _run(args.jobs, "voices  ", ((make_bank, (v, place.work)) for v in sources.VOICES))

@@ -1,4 +1,4 @@
-"""The sources of the open training set: which package gives what, under which licence, in which split.
+"""The sources of the open training set: what each package gives, its licence, its split.
 
 The split is a property of the source and is written here once. A package of music belongs to one
 split; so does a voice. `test` takes its voices from packages that no other split touches, so a
@@ -100,12 +100,8 @@ MUSIC: tuple[MusicSource, ...] = (
         ("games/supertuxkart/data/music/*.ogg",),
         "GPL-3+, CC-BY-3.0, CC-BY-SA-3.0, public domain",
     ),
-    MusicSource(
-        "supertux-data", ("games/supertux2/music/**/*.ogg",), "GPL-3+, CC-BY-SA-3.0+, CC0"
-    ),
-    MusicSource(
-        "freedroidrpg-data", ("freedroidrpg/data/sound/music/*.ogg",), "GPL-2+, CC-BY-SA"
-    ),
+    MusicSource("supertux-data", ("games/supertux2/music/**/*.ogg",), "GPL-3+, CC-BY-SA-3.0+, CC0"),
+    MusicSource("freedroidrpg-data", ("freedroidrpg/data/sound/music/*.ogg",), "GPL-2+, CC-BY-SA"),
     MusicSource(
         "naev-data",
         ("naev/dat/snd/music/*.ogg",),
@@ -196,26 +192,28 @@ def _hedgewars(name: str) -> VoiceSource:
     )
 
 
+KLETTRES = (
+    *("cs", "da", "de", "en", "en_GB", "es", "fr", "he"),
+    *("it", "lt", "ml", "nds", "nl", "pt_BR", "ru", "tn"),
+)
+KTUBERLING = ("da", "de", "el", "en", "fr", "gl", "lt", "nn", "ru", "sl", "uk", "wa")
+HEDGEWARS = (  # not Robot
+    *("British", "Classic", "Default", "Default_es", "Default_pl", "Default_ru", "Default_uk"),
+    *("HillBilly", "Mobster", "Pirate", "Russian", "Russian_pl", "Singer", "Surfer"),
+)
+
 VOICES: tuple[VoiceSource, ...] = (
     *(_tuxpaint(x, 2.0) for x in ("ro", "es", "ru", "fr", "bg", "el", "be", "ca")),
     *(_tuxpaint(x) for x in ("da", "lt")),
     *(_fillets("cs", who, TRAIN, 2.0) for who in ("m", "v")),
-    *(_klettres(x) for x in "cs da de en en_GB es fr he it lt ml nds nl pt_BR ru tn".split()),
-    VoiceSource(
-        "gcin-female", "gcin-voice", ("gcin-voice/ogg/*/5.ogg",), "CC-BY-3.0", weight=2.0
-    ),
+    *(_klettres(x) for x in KLETTRES),
+    VoiceSource("gcin-female", "gcin-voice", ("gcin-voice/ogg/*/5.ogg",), "CC-BY-3.0", weight=2.0),
     VoiceSource(
         "gcin-male", "gcin-voice", ("gcin-voice/ogg/*/3.ogg",), "GPL-3 or LGPL-3", weight=2.0
     ),
-    *(
-        _hedgewars(x)
-        for x in (
-            "British Classic Default Default_es Default_pl Default_ru Default_uk HillBilly "
-            "Mobster Pirate Russian Russian_pl Singer Surfer"
-        ).split()
-    ),
+    *(_hedgewars(x) for x in HEDGEWARS),
     *(_klettres(x, VALID) for x in ("hu", "uk")),
-    *(_ktuberling(x) for x in "da de el en fr gl lt nn ru sl uk wa".split()),
+    *(_ktuberling(x) for x in KTUBERLING),
     *(_fillets("nl", who, TEST) for who in ("m", "v")),
 )
 

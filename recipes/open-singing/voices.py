@@ -13,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import soxr
-from numpy.typing import NDArray
-from scipy import signal
-
 from mixing import (
     RATE,
     Audio,
@@ -30,6 +27,8 @@ from mixing import (
     shift_samples,
     voice_tone,
 )
+from numpy.typing import NDArray
+from scipy import signal
 from sources import VoiceSource, clips
 
 Mono = NDArray[np.float32]
