@@ -34,6 +34,13 @@ def test_the_bootstrap_is_repeatable_and_in_order() -> None:
     assert found.value == np.median(values)
 
 
+def test_runs_are_averaged_after_the_statistic() -> None:
+    runs = np.array([[0.0, 3.0], [1.0, 5.0], [5.0, 4.0]])
+    assert bootstrap(runs, np.median).value == (1.0 + 4.0) / 2
+    one = np.random.default_rng(3).standard_normal(9)
+    assert bootstrap(np.stack([one, one], axis=1)) == bootstrap(one)
+
+
 def test_one_song_has_no_interval_and_none_is_an_error() -> None:
     found = bootstrap([3.0])
     assert found.value == 3.0

@@ -236,11 +236,11 @@ def _run(words: list[str]) -> None:
 
 
 def _read(path: Path, sample_rate: int, samples: int) -> Audio:
-    import soundfile
+    from solovox.audio import read_audio
 
-    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    audio = audio.T if audio.shape[1] > 1 else np.repeat(audio.T, 2, axis=0)
-    return _fit(_resample(audio, rate, sample_rate), samples, slack=sample_rate // 10, path=path)
+    audio, _ = read_audio(path, sample_rate)
+    audio = audio if len(audio) > 1 else np.repeat(audio, 2, axis=0)
+    return _fit(audio, samples, slack=sample_rate // 10, path=path)
 
 
 def _fit(audio: Audio, samples: int, slack: int | None = None, path: Path | None = None) -> Audio:

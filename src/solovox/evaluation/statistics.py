@@ -62,8 +62,10 @@ def bootstrap(
 ) -> Interval:
     """Return a statistic of the values with its 95 % percentile bootstrap interval.
 
+    Of several runs, the statistic is taken over the songs of each run, then averaged over runs.
+
     Args:
-        values: one finite number a song.
+        values: one finite number a song, or [songs, runs].
         statistic: takes `axis`, like numpy.median and numpy.mean.
         seed: of the resampling: the same values give the same interval.
 
@@ -75,12 +77,14 @@ def bootstrap(
     x = np.asarray(values, dtype=np.float64)
     if not x.size or not np.isfinite(x).all():
         raise DataError("a statistic needs at least one value, and all of them finite")
-    value = float(statistic(x, axis=0))
-    if x.size < 2:
+    x = x.reshape(len(x), -1)
+    value = float(statistic(x, axis=0).mean())
+    if len(x) < 2:
         return Interval(value, math.nan, math.nan)
-    drawn = x[np.random.default_rng(seed).integers(0, x.size, (RESAMPLES, x.size))]
+    drawn = np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))
+    found = np.mean([statistic(run[drawn], axis=1) for run in x.T], axis=0)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(statistic(drawn, axis=1), [tail, 1 - tail])
+    low, high = np.quantile(found, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
 
 

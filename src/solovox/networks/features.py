@@ -11,11 +11,17 @@ class Features:
 
     Attributes:
         embeddings: one tensor a level, in the order in which the generator takes them.
-        estimates: auxiliary estimates of the vocals as audio [batch, 2, samples], coarse to fine.
+        estimates: auxiliary one-pass estimates of the vocals as audio [batch, 2, samples], coarse to fine.
+        mean: the finest estimate in the codec's space, [batch, channels, frames].
+        mixture: the mixture in the codec's space.
+        spread: the standard deviation of the error that the conditioner expects of `mean`, same shape.
     """
 
     embeddings: tuple[Tensor, ...]
     estimates: tuple[Tensor, ...] = ()
+    mean: Tensor | None = None
+    mixture: Tensor | None = None
+    spread: Tensor | None = None
 
     @property
     def estimate(self) -> Tensor | None:

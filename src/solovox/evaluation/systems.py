@@ -1,0 +1,316 @@
+"""What can be evaluated, behind one interface: models, folders of estimates, oracles, peers.
+
+    diff-dmx-small, ./my-model        a model: a name, a folder or a hub id
+    ./estimates                       a folder with SONG/vocals.wav, as separators write them
+    oracle:irm                        an oracle (mixture, silence, irm, wiener)
+    peer:spleeter                     another separator (spleeter, repet, hpss)
+
+A system is a small frozen value that travels to worker processes; `open()` there loads what it
+needs, once, and returns what separates one song after the other.
+"""
+
+# ruff: noqa: D102 (the methods of a system are documented once, in `System`)
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solovox.data.index import Song
+from solovox.errors import DataError, SolovoxError
+from solovox.evaluation.oracles import ORACLES, Audio, Stems
+from solovox.evaluation.peers import PEERS, command, find_stems
+
+Settings = dict[str, str | int | float | None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """One song, or the part of it that is evaluated.
+
+    Attributes:
+        song: where it was read from.
+        start: first sample of the part.
+        mixture: what systems hear, [2, samples].
+        vocals: true stem, [2, samples].
+        accompaniment: true stem, [2, samples].
+    """
+
+    song: Song
+    start: int
+    mixture: Audio
+    vocals: Audio
+    accompaniment: Audio
+
+
+SeparateSong = Callable[[Material, int], Stems]
+"""(material, seed) -> {"vocals", "accompaniment"}, each [2, samples]."""
+
+
+class System(ABC):
+    """Something to evaluate."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What tables and folders call it."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """What its output depends on, for the record."""
+
+    @property
+    def runs(self) -> int:
+        """How many runs are due where the user does not say: one if a second gives the same."""
+        return 1
+
+    def version(self, song: Song) -> str:
+        """Return a text that changes with the files on which this song's output depends."""
+        return ""
+
+    def check(self, songs: Sequence[Song]) -> dict[str, str]:
+        """Return what makes songs unusable, by song name."""
+        return {}
+
+    @abstractmethod
+    def open(self) -> SeparateSong:
+        """Load what it takes and return what separates songs."""
+
+
+@dataclass(frozen=True)
+class OracleSystem(System):
+    """An oracle by its name in `oracles.ORACLES`."""
+
+    oracle: str
+
+    @property
+    def name(self) -> str:
+        return f"oracle:{self.oracle}"
+
+    @property
+    def settings(self) -> Settings:
+        return {"oracle": self.oracle}
+
+    def open(self) -> SeparateSong:
+        make = ORACLES[self.oracle]
+
+        def separate(m: Material, seed: int) -> Stems:
+            return make(m.vocals, m.accompaniment)(m.mixture, m.song.sample_rate)
+
+        return separate
+
+
+@dataclass(frozen=True)
+class PeerSystem(System):
+    """A peer by its name in `peers.PEERS`, or a command.
+
+    Attributes:
+        peer: the name, or the command with {input} and {output}.
+        title: what to call a command in tables; None takes its first word.
+    """
+
+    peer: str
+    title: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.title or f"peer:{Path(self.peer.split()[0]).name}"
+
+    @property
+    def settings(self) -> Settings:
+        return {"peer": self.peer}
+
+    def open(self) -> SeparateSong:
+        run = PEERS[self.peer]() if self.peer in PEERS else command(self.peer)
+
+        def separate(m: Material, seed: int) -> Stems:
+            return run(m.mixture, m.song.sample_rate)
+
+        return separate
+
+
+@dataclass(frozen=True)
+class EstimatesSystem(System):
+    """A folder of stems that were separated before: SONG/vocals.* and, if there, accompaniment.*.
+
+    The accompaniment is the mixture less the vocals where no file holds it.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def settings(self) -> Settings:
+        return {"estimates": str(self.folder)}
+
+    def version(self, song: Song) -> str:
+        return _stamp(self._files(song).values())
+
+    def check(self, songs: Sequence[Song]) -> dict[str, str]:
+        from solovox.audio import probe
+
+        problems = {}
+        for song in songs:
+            try:
+                for path in self._files(song).values():
+                    info = probe(path)
+                    _same(path, info.sample_rate, info.frames, song)
+            except SolovoxError as error:
+                problems[song.name] = str(error)
+        return problems
+
+    def open(self) -> SeparateSong:
+        from solovox.audio import read_audio
+
+        def separate(m: Material, seed: int) -> Stems:
+            stems = {}
+            for name, path in self._files(m.song).items():
+                audio, rate = read_audio(path)
+                _same(path, rate, audio.shape[1], m.song)
+                audio = audio[:, m.start : m.start + m.mixture.shape[1]]
+                stems[name] = audio if len(audio) == 2 else np.repeat(audio[:1], 2, axis=0)
+            stems.setdefault("accompaniment", m.mixture - stems["vocals"])
+            return stems
+
+        return separate
+
+    def _files(self, song: Song) -> dict[str, Path]:
+        # A separator knows a song by its folder or file name, not by its place in the data set.
+        for name in dict.fromkeys((song.name, Path(song.name).name, _title(song.name))):
+            folder = self.folder / name
+            if folder.is_dir():
+                found = find_stems(folder)
+                if len(found["vocals"]) == 1 and len(found["accompaniment"]) < 2:
+                    return {stem: paths[0] for stem, paths in found.items() if paths}
+                raise DataError(
+                    f"{folder}: {len(found['vocals'])} vocals files and "
+                    f"{len(found['accompaniment'])} of accompaniment; keep one of each"
+                )
+        raise DataError(f"{self.folder / song.name}: no such folder of estimates")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model is to sample; None leaves it to the model.
+
+    Attributes:
+        steps: passes of the generator.
+        start: t at which sampling starts.
+        eta: share of refinement noise.
+        cutoff: of the refinement noise's high-pass, in Hz.
+        sampler: a name of `solovox.diffusion.sampling`.
+    """
+
+    steps: int | None = None
+    start: float | None = None
+    eta: float | None = None
+    cutoff: float | None = None
+    sampler: str | None = None
+
+    def given(self) -> Settings:
+        """Return what was said, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ModelSystem(System):
+    """A model by name, folder or hub id, with its sampling settings."""
+
+    model: str
+    sampling: Sampling = Sampling()
+    device: str = "auto"
+
+    @property
+    def name(self) -> str:
+        said = self.sampling.given()
+        folder = Path(self.model)
+        title = folder.resolve().name if folder.is_dir() else self.model
+        return " ".join([title, *(f"{name}={value}" for name, value in said.items())])
+
+    @property
+    def settings(self) -> Settings:
+        return {"model": self.model, "device": self.device, **self.sampling.given()}
+
+    @property
+    def runs(self) -> int:
+        # Refinement noise makes runs differ; without it they differ by the first noise alone.
+        eta = self.sampling.eta if self.sampling.eta is not None else self._separator(0).eta
+        return 5 if eta else 1
+
+    def version(self, song: Song) -> str:
+        return _stamp(sorted(Path(self.model).glob("*"))) if Path(self.model).is_dir() else ""
+
+    def open(self) -> SeparateSong:
+        separators: dict[int, Any] = {0: self._separator(0)}
+
+        def separate(m: Material, seed: int) -> Stems:
+            if seed not in separators:
+                separators.clear()
+                separators[seed] = self._separator(seed)
+            stems: Stems = separators[seed].separate(m.mixture, m.song.sample_rate)
+            return stems
+
+        return separate
+
+    def _separator(self, seed: int) -> Any:
+        from solovox.separator import Separator
+
+        return Separator(self.model, device=self.device, seed=seed, **self.sampling.given())
+
+
+def find_system(text: str, sampling: Sampling | None = None, device: str = "auto") -> System:
+    """Return the system that a word of the command line names.
+
+    Args:
+        text: a model, a folder of estimates, oracle:NAME or peer:NAME.
+        sampling: for a model.
+        device: for a model.
+
+    Raises:
+        SolovoxError: no oracle or peer of that name.
+    """
+    kind, colon, name = text.partition(":")
+    tables: Mapping[str, tuple[Mapping[str, object], Callable[[str], System]]] = {
+        "oracle": (ORACLES, OracleSystem),
+        "peer": (PEERS, PeerSystem),
+    }
+    if colon and kind in tables:
+        known, make = tables[kind]
+        if name not in known:
+            raise SolovoxError(f"there is no {kind} {name!r}; there are {', '.join(known)}")
+        return make(name)
+    if Path(text).is_dir() and not (Path(text) / "config.json").is_file():
+        return EstimatesSystem(Path(text))
+    return ModelSystem(text, sampling or Sampling(), device)
+
+
+def slug(name: str) -> str:
+    """Return a system's name as a folder's name."""
+    return re.sub(r"[^\w.=+-]+", "-", name).strip("-.") or "system"
+
+
+def _title(name: str) -> str:
+    return Path(name).name.removesuffix(".stem.mp4")
+
+
+def _stamp(paths: Any) -> str:
+    stamps = [f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths if p.is_file()]
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+
+
+def _same(path: Path, rate: int, frames: int | None, song: Song) -> None:
+    if rate != song.sample_rate:
+        raise DataError(f"{path}: {rate} Hz, but the song has {song.sample_rate} Hz")
+    if frames is not None and frames != song.frames:
+        raise DataError(f"{path}: {frames} samples, but the song has {song.frames}")

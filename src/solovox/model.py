@@ -1,0 +1,60 @@
+"""A model is three parts: codec → conditioner → generator.
+
+    mixture ─ codec.encode ─► (space of diffusion)
+       └───── conditioner ──► Features, once a chunk
+    x_t, t, Features ─ generator ─► velocity, once a step
+
+Both published systems and the small models that ship are this class with other parts (`presets`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from solovox.codecs.base import Codec
+from solovox.networks.features import Features
+
+if TYPE_CHECKING:
+    from solovox.presets import ModelConfig
+
+
+class SeparationModel(nn.Module):
+    """Codec, conditioner and generator of one separation system.
+
+    Args:
+        config: the settings that the model was built from.
+        codec: audio ↔ the space of diffusion.
+        conditioner: mixture [batch, 2, samples] → Features.
+        generator: (x_t, t, Features) → velocity.
+    """
+
+    def __init__(
+        self, config: ModelConfig, codec: Codec, conditioner: nn.Module, generator: nn.Module
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.codec = codec
+        self.conditioner = conditioner
+        self.generator = generator
+
+    def level(self, mixture: Tensor) -> Tensor:
+        """The gain [batch, 1, 1] to divide a mixture [batch, 2, samples] by, and to multiply the vocals by afterwards.
+
+        It is the mixture's RMS level, at least -60 dB, so that silence stays silence; one for a model that takes audio as it is.
+        """
+        if not self.config.normalise:
+            return mixture.new_ones(mixture.shape[0], 1, 1)
+        return mixture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-3)
+
+    def condition(self, mixture: Tensor) -> Features:
+        """What the conditioner hears in a mixture, with its estimate and the mixture in the codec's space."""
+        features = cast(Features, self.conditioner(mixture))
+        mean = None if features.estimate is None else self.codec.encode(features.estimate)
+        return replace(features, mean=mean, mixture=self.codec.encode(mixture))
+
+    def velocity(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
+        """The velocity at x_t [batch, channels, frames] and time t."""
+        return cast(Tensor, self.generator(x_t, t, features))

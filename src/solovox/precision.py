@@ -1,0 +1,27 @@
+"""Which numbers to compute in: bf16 where the machine is fast at it, 32 bits elsewhere.
+
+Only networks run in bf16; audio, transforms, losses and sampling stay in 32 bits.
+"""
+
+import torch
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
+    """The context in which networks run on a device.
+
+    Args:
+        device: where the networks are.
+        precision: "bf16", "fp32", or "auto": bf16 on CPUs and GPUs that compute in it.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
+    enabled = precision == "bf16" or (precision == "auto" and _is_fast(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _is_fast(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

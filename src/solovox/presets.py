@@ -1,0 +1,169 @@
+"""The models by name, as constants: the papers' and the bundled ones.
+
+A model's configuration is plain frozen dataclasses. It travels with the weights as JSON, in which every part names its kind; an
+unknown kind or key is an error, never ignored. A new codec, conditioner or generator is one class and one line in a table here.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import nn
+
+from solovox.codecs.base import Codec
+from solovox.codecs.lapped import Lapped, LappedConfig
+from solovox.codecs.waveform import Waveform, WaveformConfig
+from solovox.errors import ModelError
+from solovox.model import SeparationModel
+from solovox.networks.band_split import (
+    BandSplitConditioner,
+    BandSplitConditionerConfig,
+    BandSplitGenerator,
+    BandSplitGeneratorConfig,
+)
+from solovox.networks.conditioner import Conditioner, ConditionerConfig
+from solovox.networks.generator import Generator, GeneratorConfig
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a model samples where the user does not say otherwise.
+
+    Attributes:
+        steps: passes of the generator; 0 returns the conditioner's own estimate.
+        start: t at which sampling starts: 1 from noise, less from the estimate.
+        eta: share of refinement noise.
+        cutoff: cutoff of the refinement noise's high-pass in Hz; 0 leaves it white.
+        sampler: a name of `diffusion.sampling`.
+        spacing: a name of `diffusion.schedule.SPACINGS`.
+    """
+
+    steps: int = 50
+    start: float = 1.0
+    eta: float = 0.4
+    cutoff: float = 5000.0
+    sampler: str = "ddim"
+    spacing: str = "uniform"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a model and to run it.
+
+    Attributes:
+        name: the model's name, also of its output folder.
+        codec, conditioner, generator: the parts' settings.
+        normalise: whether mixtures are brought to level one (`SeparationModel.level`).
+        chunk: samples separated at once.
+        overlap: share of a chunk that crossfades with the next.
+        sampling: defaults of the sampler.
+    """
+
+    name: str
+    codec: Any
+    conditioner: Any
+    generator: Any
+    normalise: bool = False
+    chunk: int = 3 * 44100
+    overlap: float = 0.2
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+
+CODECS: dict[str, tuple[type, Callable[[Any], Codec]]] = {
+    "waveform": (WaveformConfig, Waveform),
+    "lapped": (LappedConfig, Lapped),
+}
+CONDITIONERS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
+    "diff-dmx": (ConditionerConfig, Conditioner),
+    "band-split": (BandSplitConditionerConfig, BandSplitConditioner),
+}
+GENERATORS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
+    "diff-dmx": (GeneratorConfig, Generator),
+    "band-split": (BandSplitGeneratorConfig, BandSplitGenerator),
+}
+_PARTS: dict[str, dict[str, tuple[type, Callable[[Any], Any]]]] = {
+    "codec": CODECS,
+    "conditioner": CONDITIONERS,
+    "generator": GENERATORS,
+}
+
+DIFF_DMX = ModelConfig("diff-dmx", WaveformConfig(), ConditionerConfig(), GeneratorConfig())
+"""Diff-DMX-RT at paper size: 99 M parameters (arXiv 2511.21342)."""
+
+DIFF_DMX_SMALL = ModelConfig(
+    "diff-dmx-small",
+    LappedConfig(),
+    BandSplitConditionerConfig(),
+    BandSplitGeneratorConfig(),
+    normalise=True,
+    chunk=131072,
+    sampling=SamplingConfig(steps=2, start=0.3, eta=0.0),
+)
+"""The model that ships: the same system, small enough for a laptop."""
+
+PRESETS: dict[str, ModelConfig] = {preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_SMALL)}
+
+
+def build_model(preset: ModelConfig | str) -> SeparationModel:
+    """A model with fresh weights.
+
+    Args:
+        preset: a configuration, or a name of PRESETS.
+
+    Raises:
+        ModelError: if there is no preset of that name.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ModelError(f"no preset '{preset}'; there are: {', '.join(PRESETS)}")
+        preset = PRESETS[preset]
+    codec, conditioner, generator = (
+        _constructor(part, getattr(preset, part)) for part in ("codec", "conditioner", "generator")
+    )
+    return SeparationModel(preset, codec, conditioner, generator)
+
+
+def config_to_json(config: ModelConfig) -> dict[str, Any]:
+    """A configuration as JSON values; each part names its kind."""
+    plain = asdict(config)
+    for part, table in _PARTS.items():
+        settings = getattr(config, part)
+        kind = next(kind for kind, (cls, _) in table.items() if type(settings) is cls)
+        plain[part] = {"kind": kind, **plain[part]}
+    return plain
+
+
+def config_from_json(values: dict[str, Any]) -> ModelConfig:
+    """The configuration that JSON values describe.
+
+    Raises:
+        ModelError: if a kind or a key is unknown, or one is missing.
+    """
+    values = dict(values)
+    for part, table in _PARTS.items():
+        settings = dict(values.get(part) or {})
+        kind = settings.pop("kind", None)
+        if kind not in table:
+            raise ModelError(f"unknown kind of {part} '{kind}'; there are: {', '.join(table)}")
+        values[part] = _parse(table[kind][0], settings, part)
+    values["sampling"] = _parse(SamplingConfig, values.get("sampling", {}), "sampling")
+    config: ModelConfig = _parse(ModelConfig, values, "model")
+    return config
+
+
+def _constructor(part: str, settings: Any) -> Any:
+    for cls, build in _PARTS[part].values():
+        if type(settings) is cls:
+            return build(settings)
+    raise ModelError(f"no {part} takes a {type(settings).__name__}")
+
+
+def _parse(cls: Any, values: dict[str, Any], what: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ModelError(f"unknown setting of the {what}: {', '.join(unknown)}")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ModelError(f"the {what}'s settings are incomplete: {error}") from error
