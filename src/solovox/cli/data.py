@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from solovox.data.check import Report, SongReport, check
+from solovox.data.shards import ShardConfig, write_shards
 
 
 @click.group()
@@ -39,6 +40,27 @@ def check_command(context: click.Context, folder: Path, songs: bool) -> None:
         console.print(f"{len(report.faults)} faults in {folder}")
         context.exit(1)
     console.print("No faults.")
+
+
+@data.command("shard")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--piece-seconds", default=30.0, show_default=True, help="About how long a piece is.")
+@click.option("--pieces", default=64, show_default=True, help="Pieces in an archive.")
+@click.option("--format", "suffix", type=click.Choice(["flac", "wav"]), default="flac")
+def shard_command(folder: Path, out: Path, piece_seconds: float, pieces: int, suffix: str) -> None:
+    """Pack the songs in FOLDER into WebDataset archives in OUT.
+
+    Started again after a stop, it goes on with the archives that are missing.
+    """
+    config = ShardConfig(piece_seconds, pieces, suffix)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Writing archives", total=None)
+        count = write_shards(
+            folder, out, config, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    size = sum(path.stat().st_size for path in out.glob("shard-*.tar"))
+    Console().print(f"{count} archives, {size / 1e6:.1f} MB, in {out}")
 
 
 def table_of(report: Report, title: str, every_song: bool) -> Table:

@@ -30,10 +30,10 @@ import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import soundfile
@@ -170,7 +170,9 @@ class ShardChunks(TrainingChunks):
             self._last = epoch, self._order(epoch)
         number, song = self._starts[int(self._last[1][place])]
         pools = self._shard_pools[number]
-        self.store.fetch(self.files[number])
+        # An archive that lacks a stem borrows it from all the others.
+        for file in self.files if pools is self._pools else self.files[number : number + 1]:
+            self.store.fetch(file)
         return replace(pools, first=song)
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -221,7 +223,7 @@ def _plan(songs: Sequence[Song], config: ShardConfig) -> list[_Piece]:
     for song in songs:
         count = max(1, round(song.seconds / config.piece_seconds))
         edges = [song.frames * number // count for number in range(count + 1)]
-        pieces += [_Piece(song, a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        pieces += [_Piece(song, a, b - a) for a, b in pairwise(edges)]
     order = np.random.default_rng(config.seed).permutation(len(pieces))
     return [pieces[place] for place in order]
 
@@ -231,7 +233,7 @@ def _stamp(songs: Sequence[Song], config: ShardConfig) -> str:
     digest = hashlib.sha256(json.dumps(asdict(config)).encode())
     for song in songs:
         sizes = {
-            stem: [os.stat(str(p)).st_size for p in paths] for stem, paths in song.stems.items()
+            stem: [Path(str(p)).stat().st_size for p in paths] for stem, paths in song.stems.items()
         }
         facts = (song.name, song.frames, song.sample_rate, song.weight, sizes)
         digest.update(json.dumps(facts).encode())
@@ -267,7 +269,7 @@ def _write_shard(
         places = {member.name: [member.offset_data, member.size] for member in archive}
     for row in rows:
         row["stems"] = {stem: [name, *places[name]] for stem, name in row["stems"].items()}
-    os.replace(part, path)
+    part.replace(path)
     return {"file": path.name, "pieces": rows}
 
 
@@ -294,7 +296,7 @@ def _sound_file(audio: Audio, sample_rate: int, suffix: str) -> bytes:
 def _write_json(path: Path, content: object) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content), "utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -322,6 +324,8 @@ class _Store:
                 raise DataError(f"{path}: not there; it belongs to the shards of {self.root}")
             return path
         if anew or not path.is_file():
+            import filelock
+
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / f".{name}.lock"):
                 if anew or not path.is_file():
@@ -338,7 +342,7 @@ class _Store:
         except (OSError, ValueError) as error:
             part.unlink(missing_ok=True)
             raise DataError(f"{self.root}/{name}: cannot be fetched ({error})") from error
-        os.replace(part, path)
+        part.replace(path)
 
 
 def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
