@@ -488,7 +488,7 @@ def _machine(pitch: int, rng: Rng) -> Audio:
         return 0.25 * equalise((noise * shape).astype(np.float32), band)
     length = {42: u(0.02, 0.06), 46: u(0.15, 0.3), 49: u(0.3, 0.5), 51: u(0.1, 0.25)}
     hiss = equalise(noise.astype(np.float32), [biquad("highpass", u(5000, 9000))] * 2)
-    return (u(0.3, 0.5) * hiss * np.exp(-t / length.get(pitch, 0.05))).astype(np.float32)
+    return (u(0.1, 0.35) * hiss * np.exp(-t / length.get(pitch, 0.05))).astype(np.float32)
 
 
 # ---------------------------------------------------------------- the mix

@@ -1,0 +1,217 @@
+"""The open training set: the split, the melody, the singing, the bands and the pairs hold."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+RECIPE = Path(__file__).parents[2] / "recipes" / "open-singing"
+
+
+def load(name: str) -> ModuleType:
+    if str(RECIPE) not in sys.path:
+        sys.path.insert(0, str(RECIPE))
+    return importlib.import_module(name)
+
+
+mixing, sources, voices = load("mixing"), load("sources"), load("voices")
+bands = load("bands")
+
+
+def tone(frequency: float, seconds: float, level: float = 0.2) -> np.ndarray:
+    t = np.arange(int(seconds * 44100)) / 44100
+    return (level * np.sin(2 * np.pi * frequency * t)).astype(np.float32)
+
+
+def buzz(frequency: float, seconds: float) -> np.ndarray:
+    """A voice-like periodic sound with the burst of a syllable every 400 ms."""
+    n = int(seconds * 44100)
+    pulses = np.zeros(n)
+    pulses[:: int(44100 / frequency)] = 1.0
+    formants = [mixing.biquad("peak", f, 24, 4) for f in (700, 1200, 2800)]
+    y = mixing.equalise(pulses, [mixing.biquad("lowpass", 2000), *formants])
+    y = y * (0.05 + np.abs(np.sin(np.pi * np.arange(n) / (0.4 * 44100))))
+    return (0.5 * y / np.abs(y).max()).astype(np.float32)
+
+
+def bank_of(clips: list[np.ndarray]) -> object:
+    ends = np.cumsum([len(c) for c in clips])
+    limits = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+    return voices.Bank((np.concatenate(clips) * 32767).astype(np.int16), limits)
+
+
+def test_test_split_shares_no_package_and_no_voice() -> None:
+    def of(split: str) -> set[str]:
+        return {s.package for s in (*sources.MUSIC, *sources.VOICES) if s.split == split}
+
+    assert of("test").isdisjoint(of("train") | of("valid"))
+    music = [s.package for s in sources.MUSIC]
+    assert len(music) == len(set(music))
+    names = [v.name for v in sources.VOICES]
+    assert len(names) == len(set(names))
+
+
+def test_kept_aside_songs_are_never_named() -> None:
+    named = {n for names in sources.REAL_SONGS.values() for n in names}
+    assert named == {"Hydrogen", "Lithium", "Potassium", "Rubidium", "Francium"}
+
+
+def test_plan_is_stable_and_a_longer_one_extends_a_shorter_one() -> None:
+    pytest.importorskip("pyworld")
+    build = load("build")
+    pool = [
+        sources.Track(p, (f"{p}/{k}.ogg",), 300.0 + k, "x", split)
+        for p, split in (("nexuiz-music", "train"), ("pushover-data", "valid"))
+        for k in range(30)
+    ]
+    short = build.plan(pool, {"speech": 0.5, "midi": 0.2})
+    longer = build.plan(pool, {"speech": 1.0, "midi": 0.4})
+    assert set(short) < set(longer)
+    assert short == build.plan(pool, {"speech": 0.5, "midi": 0.2})
+    assert all(i.package == "pushover-data" for i in longer if i.split == "valid" and i.package)
+    total = sum(i.seconds for i in short if i.group == "speech" and i.split == "train")
+    assert 1800 <= total < 1800 + 150
+
+
+def test_real_songs_get_their_share_of_the_sampling() -> None:
+    pytest.importorskip("pyworld")
+    build = load("build")
+    records = [{"song": f"cc0-{k}", "group": "cc0"} for k in range(4)]
+    records += [{"song": f"midi-{k}", "group": "midi"} for k in range(100)]
+    weights = build.sampling_weights(records, "train")
+    real = sum(w for s, w in weights.items() if s.startswith("cc0"))
+    assert real / sum(weights.values()) == pytest.approx(build.REAL_SHARE, abs=1e-3)
+    assert set(build.sampling_weights(records, "valid").values()) == {1.0}
+
+
+def test_pair_is_one_gain_and_does_not_clip() -> None:
+    vocals = np.stack([tone(440, 1.0)] * 2)
+    music = np.stack([tone(110, 1.0, 1.5)] * 2)
+    v, m = mixing.pair(vocals, music, 0.9)
+    gain = v[0, 25] / vocals[0, 25]
+    np.testing.assert_allclose(m, gain * (vocals + music), atol=1e-6)
+    assert max(np.abs(m).max(), np.abs(m - v).max()) <= 0.9 + 1e-6
+
+
+@pytest.mark.parametrize("over", [-20.0, 0.0, 20.0])
+def test_balance_keeps_vocals_at_a_plausible_level(over: float) -> None:
+    vocals = np.stack([tone(440, 2.0, 0.01)] * 2)
+    music = np.stack([tone(330, 2.0, 0.3)] * 2)
+    v = mixing.balance(vocals, music, over)
+    ratio = 10 * np.log10((v**2).mean() / (music**2).mean())
+    assert -11.1 < ratio < 6.1
+    if over == 0.0:
+        assert abs(ratio) < 0.5
+
+
+def test_compressor_lowers_loud_parts_only() -> None:
+    quiet, loud = tone(500, 1.0, 0.01), tone(500, 1.0, 0.9)
+    x = np.stack([np.concatenate([quiet, loud])] * 2)
+    y = mixing.compress(x, -20.0, 4.0)
+    np.testing.assert_allclose(y[:, :40000], x[:, :40000], atol=1e-7)
+    drop = 20 * np.log10(np.abs(y[:, -20000:]).max() / 0.9)
+    assert -15 < drop < -9
+
+
+def test_cleaning_rejects_noise_and_hiss_and_keeps_a_voice() -> None:
+    rng = np.random.default_rng(0)
+    assert voices.clean(rng.standard_normal(44100).astype(np.float32) * 0.1, 44100) is None
+    assert voices.clean(tone(440, 1.0), 8000) is None
+    silence = np.zeros(22050, np.float32)
+    kept = voices.clean(np.concatenate([silence, buzz(200, 1.0), silence]), 44100)
+    assert kept is not None
+    assert 0.8 * 44100 < len(kept) < 1.3 * 44100
+
+
+@pytest.mark.parametrize("method", ["psola", "world"])
+def test_singing_follows_the_melody(method: str) -> None:
+    pytest.importorskip("pyworld")
+    singing = load("singing")
+    rng = np.random.default_rng(3)
+    clips = [singing.analyse(buzz(f, 1.6)) for f in (180.0, 200.0)]
+    assert all(c.syllables for c in clips)
+    notes = [singing.Note(0.5 + k, 0.9, p, k % 2, 0) for k, p in enumerate((55.0, 57.0, 59.0))]
+    notes[-1].last = True
+    how = singing.Manner(50.0, 0.9, 5.5, 0.0, 0.3, 0.0, 0.0, 1.0)
+    line = singing.lay_out(notes, clips, 4.0, how, rng)
+    render = {"psola": singing.render_overlap, "world": singing.render_world}[method]
+    y = render(line, clips, rng)
+    assert len(y) == 4 * 44100
+    assert np.isfinite(y).all()
+    assert np.abs(y[:8820]).max() < 1e-3
+    for note in notes:
+        a = int((note.at + 0.3) * 44100)
+        part = y[a : a + 13230] * np.hanning(13230)
+        wanted = 440 * 2 ** ((note.pitch - 69) / 12)
+        lags = np.arange(int(44100 / wanted * 0.8), int(44100 / wanted * 1.25))
+        best = lags[np.argmax([np.dot(part[:-k], part[k:]) for k in lags])]
+        assert abs(12 * np.log2(44100 / best / wanted)) < 0.5
+
+
+def test_key_of_a_scale_is_found() -> None:
+    pytest.importorskip("pyworld")
+    singing = load("singing")
+    chords = [(0, 4, 7), (5, 9, 0), (7, 11, 2), (0, 4, 7)]
+    notes = [[tone(440 * 2 ** ((62 + p - 69) / 12), 1.0) for p in chord] for chord in chords]
+    x = np.concatenate([np.sum(c, axis=0) for c in notes])
+    assert singing.find_key(np.stack([x, x])) == (2, False)
+
+
+def test_bands_never_use_a_voice_program() -> None:
+    for style in bands.STYLES.values():
+        assert bands.VOICE_PROGRAMS.isdisjoint((*style.chords, *style.bass, *style.lead))
+    with pytest.raises(ValueError, match="voice"):
+        bands.render_midi([], 120.0, 53, False, Path("x.sf2"), 100)
+
+
+def test_parts_stay_in_the_song_and_in_the_chord() -> None:
+    score = bands.write_score(np.random.default_rng(1), 60.0)
+    assert len(score.bars) * 240 / score.tempo >= 60.0
+    for at, _, pitch, velocity in bands.chord_part(score, np.random.default_rng(2), 50):
+        assert 0 < velocity < 128
+        assert pitch % 12 in score.bars[int(at / 4)][1]
+
+
+def test_midi_file_has_every_note() -> None:
+    data = bands.midi_file([(0.0, 1.0, 60, 90), (1.0, 0.5, 64, 80)], 120.0, 4, False)
+    assert data[:4] == b"MThd"
+    assert data.count(b"\x90") == 2
+    assert bytes([0xC0, 4]) in data
+    assert data.endswith(b"\xff\x2f\x00")
+
+
+def test_synthesiser_does_not_alias() -> None:
+    sound = bands.Patch(False, 1, 0, 0.003, 20, 0.05, 18000, 0, 0)
+    x = bands.render_synth([(0, 4, 93, 127)], 120.0, sound, 88200, np.random.default_rng(0))
+    power = np.abs(np.fft.rfft(x[0, 4410:70000] * np.hanning(65590))) ** 2
+    f = np.fft.rfftfreq(65590, 1 / 44100)
+    away = np.abs((f / 1760 + 0.5) % 1 - 0.5) * 1760 > 60
+    assert 10 * np.log10(power[away].sum() / power.sum()) < -30
+
+
+def test_real_song_is_taken_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("pyworld")
+    sf = pytest.importorskip("soundfile")
+    build = load("build")
+    folder = tmp_path / "songs" / "train" / "Hydrogen"
+    folder.mkdir(parents=True)
+    for name, x in (("vocals", tone(440, 1.0)), ("accompaniment", tone(110, 1.0))):
+        sf.write(str(folder / f"{name}.ogg"), np.stack([x, x]).T, 44100)
+    place = build.Place(tmp_path / "out", tmp_path / "work", tmp_path / "songs")
+    item = build.Item("cc0", "cc0-Hydrogen", "train", 0.0)
+    build.build_item(item, place)
+    assert build.finished(item, place.out)
+    song = tmp_path / "out" / "train" / "cc0-Hydrogen"
+    v, m = mixing.read(song / "vocals.wav"), mixing.read(song / "mixture.wav")
+    np.testing.assert_allclose(v[0], tone(440, 1.0), atol=0.02)
+    np.testing.assert_allclose(m - v, np.stack([tone(110, 1.0)] * 2), atol=0.02)
+    manifest = build.write_papers(place)
+    assert manifest["songs"][0]["sources"][0]["licence"] == "CC0-1.0"
+    assert json.loads((tmp_path / "out/train/weights.json").read_text()) == {"cc0-Hydrogen": 1.0}
