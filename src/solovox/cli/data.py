@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from solovox.data.check import Report, SongReport, check
-from solovox.data.shards import ShardConfig, write_shards
+if TYPE_CHECKING:
+    from solovox.data.check import Report, SongReport
 
 
 @click.group()
@@ -29,6 +30,8 @@ def check_command(context: click.Context, folder: Path, songs: bool) -> None:
 
     Exits with 1 where there are faults.
     """
+    from solovox.data.check import check
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading songs", total=None)
         report = check(folder, lambda done, total: bar.update(task, completed=done, total=total))
@@ -53,6 +56,8 @@ def shard_command(folder: Path, out: Path, piece_seconds: float, pieces: int, su
 
     Started again after a stop, it goes on with the archives that are missing.
     """
+    from solovox.data.shards import ShardConfig, write_shards
+
     config = ShardConfig(piece_seconds, pieces, suffix)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Writing archives", total=None)
