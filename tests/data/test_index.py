@@ -222,6 +222,11 @@ def fault_listed_file_missing(root: Path) -> str:
     return r"gone\.wav: no such file"
 
 
+def fault_list_without_a_path(root: Path) -> str:
+    (root / "list.csv").write_text("instrum,path\nvocals\n")
+    return r"list\.csv: line 2 has no stem or no path"
+
+
 def fault_weights_of_nobody(root: Path) -> str:
     fault_vocals_alone(root)
     write(root / "S" / "mixture.wav", noise(1))

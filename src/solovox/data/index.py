@@ -294,7 +294,7 @@ def _unpaired(items: Sequence[tuple[str, Path]], root: Path) -> Iterator[Found]:
 
 
 def _is_list(path: Path) -> bool:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return {"instrum", "path"} <= set(next(csv.reader(file), []))
 
 
@@ -302,11 +302,16 @@ def _from_csv(path: Path, root: Path) -> Iterator[Found]:
     """Unpaired songs of a list; its paths may be relative to the list."""
     if not _is_list(path):
         raise DataError(f"{path}: not a list of stems; its first line must be: instrum,path")
-    with path.open(newline="", encoding="utf-8") as file:
-        items = [
-            (SYNONYMS.get(row["instrum"], row["instrum"]), path.parent / row["path"])
-            for row in csv.DictReader(file)
-        ]
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows, start=2):
+        if not row["instrum"] or not row["path"]:
+            raise DataError(
+                f"{path}: line {number} has no stem or no path; it must be: instrum,path"
+            )
+    items = [
+        (SYNONYMS.get(row["instrum"], row["instrum"]), path.parent / row["path"]) for row in rows
+    ]
     yield from _unpaired(items, root)
 
 

@@ -64,7 +64,7 @@ class ShardConfig:
         piece_seconds: about how long a piece is: several chunks, and a chunk's length more when
             shifted up.
         pieces: number of pieces in an archive; 64 of 30 s are 32 minutes, some 250 MB of flac.
-        format: "flac", or "wav" for twice the size and a third of the reading time.
+        format: "flac", or "wav" for twice the size or more, and less time to read.
         seed: of the order of the pieces.
     """
 
