@@ -14,6 +14,7 @@ import click
 from solovox.errors import SolovoxError
 
 COMMANDS = {
+    "data": "solovox.cli.data:data",
     "models": "solovox.cli.models:models",
     "separate": "solovox.cli.separate:separate",
 }
