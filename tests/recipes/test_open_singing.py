@@ -52,6 +52,11 @@ def test_test_split_shares_no_package_and_no_voice() -> None:
         return {s.package for s in (*sources.MUSIC, *sources.VOICES) if s.split == split}
 
     assert of("test").isdisjoint(of("train") | of("valid"))
+    spoken = {
+        split: {v.name.split("-")[1] for v in sources.VOICES if v.split == split}
+        for split in ("train", "valid", "test")
+    }
+    assert spoken["test"].isdisjoint(spoken["train"] | spoken["valid"])
     music = [s.package for s in sources.MUSIC]
     assert len(music) == len(set(music))
     names = [v.name for v in sources.VOICES]
@@ -215,3 +220,31 @@ def test_real_song_is_taken_as_it_is(tmp_path: Path) -> None:
     manifest = build.write_papers(place)
     assert manifest["songs"][0]["sources"][0]["licence"] == "CC0-1.0"
     assert json.loads((tmp_path / "out/train/weights.json").read_text()) == {"cc0-Hydrogen": 1.0}
+
+
+def test_stems_are_summed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    av = pytest.importorskip("av")
+    songs = load("songs")
+    monkeypatch.setattr(songs, "REAL_SONGS", {"train": ("Hydrogen",)})
+    folder = tmp_path / "clone" / "src" / "1.Hydrogen"
+    folder.mkdir(parents=True)
+    parts = {"VOX LEAD": 440, "BGVOX AAH_mobile": 660, "KICK": 110, "KICK_mobile": 3000}
+    for name, frequency in parts.items():
+        with av.open(str(folder / f"1.Hydrogen_Stem_{name}.m4a"), "w") as container:
+            stream = container.add_stream("aac", rate=44100, layout="stereo")
+            x = np.stack([tone(frequency, 1.0)] * 2)
+            frame = av.AudioFrame.from_ndarray(x, format="fltp", layout="stereo")
+            frame.sample_rate = 44100
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    monkeypatch.setattr(sys, "argv", ["songs.py", str(tmp_path / "clone"), str(tmp_path / "out")])
+    songs.main()
+
+    def strongest(name: str, count: int) -> set[int]:
+        x = mixing.read(tmp_path / "out" / "train" / "Hydrogen" / f"{name}.ogg")[0, 8820:35280]
+        power = np.abs(np.fft.rfft(x * np.hanning(len(x))))
+        peaks = np.argsort(power)[::-1] * 44100 / len(x)
+        return {round(f / 110) * 110 for f in peaks[: 3 * count]}
+
+    assert strongest("vocals", 2) == {440, 660}
+    assert strongest("accompaniment", 1) == {110}
