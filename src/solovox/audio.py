@@ -83,7 +83,7 @@ def read_audio(
         if not (0 <= offset < math.inf and (duration is None or 0 < duration < math.inf)):
             raise AudioError(f"{reader.name}: offset must be at least 0 s and duration above 0 s")
         if start := round(offset * reader.sample_rate):
-            reader.seek(start)
+            reader.seek(start, exact=False)
         wanted = math.inf if duration is None else max(1, round(duration * reader.sample_rate))
         parts: list[FloatArray] = []
         for block in reader.blocks(BLOCK):
@@ -178,11 +178,12 @@ class AudioReader:
         """
         return _rechunk(_drop(self._resampled(), self._skip_out), size)
 
-    def seek(self, frame: int) -> None:
+    def seek(self, frame: int, exact: bool = True) -> None:
         """Make the next `blocks` begin at `frame`, counted at `sample_rate`.
 
-        The samples are those of reading from the start: the same bits at the file's own rate, the
-        same to float precision when resampling.
+        If `exact`, the samples are bit for bit those of reading from the start, and where only that
+        gives them (aac, Opus, resampling) all that comes before is decoded again. Otherwise they
+        are close: resampling differs by 1e-6, aac by its noise. The position is exact in any case.
         """
         rate_in, rate_out = self._source.sample_rate, self.sample_rate
         # Start where both sampling grids meet, early enough for the resampling filter to settle:
@@ -192,6 +193,8 @@ class AudioReader:
         period_in, period_out = rate_in // common, rate_out // common
         warm_up = -(-WARM_UP // min(period_in, period_out)) if rate_in != rate_out else 0
         start = max(0, frame // period_out - warm_up)
+        if exact and not (rate_in == rate_out and self._source.forgets):
+            start = 0
         self._skip_out = frame - start * period_out
         self._reopen()
         landed = self._source.jump(start * period_in)
@@ -211,8 +214,6 @@ class AudioReader:
         self.close()
 
     def _refuse_odd(self, *rates: int) -> None:
-        if self._source.frames == 0:
-            raise AudioError(f"{self.name}: has no samples; export it again")
         if self.channels not in (1, 2):
             raise AudioError(
                 f"{self.name}: has {self.channels} channels; solovox takes mono or stereo; "
@@ -406,7 +407,7 @@ class AudioWriter:
 
 
 class _OutputFile(io.FileIO):
-    """A file that keeps its first error: an exception would be lost in libsndfile's callback."""
+    """A file that keeps its first error to itself: libsndfile, which calls it, would lose it."""
 
     error: OSError | None = None
 
@@ -417,7 +418,7 @@ class _OutputFile(io.FileIO):
                 done += super().write(view[done:])
         except OSError as error:
             self.error = self.error or error
-        return done
+        return len(view)
 
 
 class _WavSink:

@@ -41,7 +41,8 @@ def open_source(
     """Return a decoder at the start of the sound.
 
     Both kinds have `sample_rate` and `channels`, as yet unchecked; `frames`, exact or None;
-    `seconds`, an estimate or None; `least`, the frames below which the file was cut short.
+    `seconds`, an estimate or None; `least`, the frames below which the file was cut short;
+    `forgets`, whether samples soon cease to depend on where decoding began.
 
     Args:
         path: a file name or a binary file.
@@ -122,8 +123,9 @@ class SoundFileSource:
         self.frames: int | None = self._file.frames
         self.least: float = self._file.frames
         self.seconds: float | None = self._file.frames / max(self.sample_rate, 1)
-        # Streamed flac states no length; mp3 inside wav would print warnings. PyAV does better.
-        if self.least >= 1 << 60 or self._file.subtype.startswith("MPEG"):
+        self.forgets = self._file.subtype != "OPUS"
+        # PyAV is better at flac and wav of unknown length, and at mp3 inside wav.
+        if not 0 < self.least < 1 << 60 or self._file.subtype.startswith("MPEG"):
             raise soundfile.LibsndfileError(1)
         if size := SHORTENED.search(self._file.extra_info):
             stated, there = int(size[1]), int(size[2])
@@ -178,29 +180,32 @@ class AvSource:
                 raise AudioError(f"{name}: its audio codec is not known; convert it to flac first")
             self.sample_rate, self.channels = stream.rate, stream.channels
             if self.channels <= 2:  # the reader refuses more
-                first = next(container.decode(stream), None)
-        except DECODING_ERRORS as error:
+                first = next(container.decode(stream))
+                self.sample_rate, self.channels = first.sample_rate, first.layout.nb_channels
+        except (*DECODING_ERRORS, StopIteration) as error:
             pipe = "" if file.seekable() else "; m4a and mp4 need a file, not a pipe"
             raise AudioError(
-                f"{name}: is not audio, or is damaged; if it plays elsewhere, convert it first: "
-                f"`ffmpeg -i FILE out.wav`{pipe}"
+                f"{name}: is not audio, or is damaged, cut short or without samples; if it plays "
+                f"elsewhere, convert it first: `ffmpeg -i FILE out.wav`{pipe}"
             ) from error
-        if first is not None:
-            self.sample_rate, self.channels = first.sample_rate, first.layout.nb_channels
         kind, seconds = container.format.name, _stated_seconds(container, stream)
         self._origin = first.pts if first is not None else None
         self._samples_per_tick = (stream.time_base or Fraction(1)) * self.sample_rate
-        self._mp4 = kind == MP4 and self._samples_per_tick == 1
         self._exact = kind in EXACT_TIMES and file.seekable() and self._origin is not None
         self._blocks = self._decode(first)
         self.seconds, self.least = seconds, 0.0
-        self.frames: int | None = None if first is not None or self.channels > 2 else 0
+        # Opus predicts from its past, aac fills bands with one endless series of random numbers.
+        self.forgets = stream.codec_context.name.startswith(
+            ("pcm", "flac", "alac", "mp3", "vorbis")
+        )
+        self.frames: int | None = None
         if seconds is not None and kind in STATES_LENGTH:
             self.least = (seconds - SLACK) * self.sample_rate
-        length = (stream.duration or 0) * self._samples_per_tick
-        tagged = kind == "mp3" and stream.start_time and length.denominator == 1
-        if tagged:  # LAME's tag counts samples; without it the length is a guess from the bit rate
-            self.least = self.frames = int(length)
+        self._length = (stream.duration or 0) * self._samples_per_tick
+        self._mp4 = kind == MP4 and self._samples_per_tick == 1
+        if kind == "mp3" and stream.start_time and self._length and self._length.denominator == 1:
+            # LAME's tag counts samples; without it the length is guessed from the bit rate.
+            self.least = self.frames = int(self._length)
 
     def read(self) -> FloatArray:
         """Return the next [channels, samples]; none at the end."""
@@ -233,14 +238,16 @@ class AvSource:
 
     def _sound(self, last: av.AudioFrame) -> int:
         """Return how many samples of the last frame are not the encoder's padding."""
-        sound = last.samples
-        if not self._mp4 or last.pts is None or self._origin is None:
+        sound, counted = last.samples, self.frames is not None
+        if not (self._mp4 or counted) or last.pts is None or self._origin is None:
             return sound
-        if last.duration:
+        if self._mp4 and last.duration:
             sound = min(sound, last.duration)
-        padding = last.pts - self._origin + sound - (self._stream.duration or 0)
-        # Edit lists are often rounded to 1 ms, so trust them beyond that alone.
-        return sound - padding if self.sample_rate // 500 < padding < sound else sound
+        end = (last.pts - self._origin) * self._samples_per_tick + sound
+        padding = int(end - self._length)
+        # Edit lists of mp4 are often rounded to 1 ms, so trust them beyond that alone.
+        fuzz = 0 if counted else self.sample_rate // 500
+        return sound - padding if fuzz < padding < sound else sound
 
     def _array(self, frame: av.AudioFrame) -> FloatArray:
         if frame.sample_rate != self.sample_rate:
@@ -272,7 +279,8 @@ def _stated_seconds(container: av.container.InputContainer, stream: av.AudioStre
 def label(path: PathOrFile) -> str:
     """Return what to call it in a message of one line."""
     if not isinstance(path, str | os.PathLike):
-        path = str(getattr(path, "name", "audio stream"))
+        name = getattr(path, "name", None)  # a number for a pipe
+        path = name if isinstance(name, str) else "audio stream"
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
