@@ -1,0 +1,561 @@
+"""A model, a sampler and overlap-add behind one call: songs in, stems out.
+
+    blocks ─┬─ resample ─► chunks ─► generate ─► rule ─► overlap-add ─ resample ─┐
+            └─────────────────── the mixture, kept for as long ──────────────────┴─► stems
+
+Everything is a stream of blocks, pulled by whoever consumes the stems, so memory does not depend
+on the length. `generate` makes the vocals of a batch of chunks; `stems` has the rules that turn
+them into stems. The accompaniment is what is left of the mixture at the input's own rate, so
+nothing that the model cannot hear is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from solovox.audio import RATES, AudioReader, AudioWriter, StreamResampler, resampled_length
+from solovox.checkpoint import load_model
+from solovox.chunking import ChunkPlan, OverlapAdd
+from solovox.diffusion.noise import ChunkNoise, Noise
+from solovox.diffusion.sampling import ddim, warm_start
+from solovox.diffusion.schedule import times
+from solovox.errors import AudioError, ModelError, SolovoxError
+from solovox.model import SeparationModel
+from solovox.precision import PRECISIONS, autocast
+from solovox.presets import SamplingConfig
+from solovox.stems import RULES
+
+FloatArray = npt.NDArray[np.float32]
+Audio = TypeVar("Audio", npt.NDArray[np.floating], Tensor)
+Progress = Callable[[float], None]
+"""Told the share that is done, 0 to 1."""
+
+STEMS = ("vocals", "accompaniment")
+SAMPLERS = {"ddim": ddim}
+BLOCK = 65_536  # samples read at once
+BATCH = {"cuda": 4}  # chunks at once where there is room
+
+log = logging.getLogger("solovox")
+
+
+class Separator:
+    """Separates songs into vocals and accompaniment with one model and one choice of settings.
+
+    The same seed gives the same stems: from a file, an array or a stream. On a CPU they are the
+    same to the last bit for any batch size; on a GPU, to rounding.
+
+    Args:
+        model: a name of `list_models`, a folder, a hub id, or a model.
+        device: "auto" (cuda, else mps, else cpu), "cpu", "cuda", "cuda:1" or "mps".
+        steps: passes of the generator; 0 returns the conditioner's own estimate.
+        start: t at which sampling starts: 1 from noise, less from the estimate.
+        eta: share of refinement noise, 0 to 1.
+        cutoff: of the refinement noise's high-pass, in Hz; 0 leaves it white.
+        sampler: a name of SAMPLERS.
+        seed: of the noise.
+        batch_size: chunks computed at once on a GPU; a CPU takes them one by one, for a batch would
+            change the last bits of its sums.
+        stems: how stems are made of generated vocals, a name of `stems.RULES`.
+        precision: "auto" (bf16 where the machine is fast at it), "fp32" or "bf16".
+
+    Settings that are None are the model's own defaults.
+
+    Raises:
+        ModelError: if there is no such model.
+        SolovoxError: if a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | SeparationModel = "diff-dmx-small",
+        device: str = "auto",
+        steps: int | None = None,
+        start: float | None = None,
+        eta: float | None = None,
+        cutoff: float | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        stems: str | None = None,
+        precision: str = "auto",
+        sampler: str | None = None,
+    ) -> None:
+        self.device = find_device(device)
+        loaded = model if isinstance(model, SeparationModel) else load_model(model)
+        config = loaded.config
+        asked: dict[str, Any] = {
+            "steps": steps,
+            "start": start,
+            "eta": eta,
+            "cutoff": cutoff,
+            "sampler": sampler,
+        }
+        self.sampling = replace(
+            config.sampling, **{name: value for name, value in asked.items() if value is not None}
+        )
+        self.seed = seed
+        self.stems = stems or "exact"
+        self.precision = precision
+        self.batch_size = BATCH.get(self.device.type, 1) if batch_size is None else batch_size
+        self._check_settings(loaded.codec.sample_rate / 2)
+        self.plan = ChunkPlan.of(config.chunk, config.overlap)
+        self.model = loaded.eval().to(self.device)
+        log.info("%s on %s, %s", config.name, self.device, self.sampling)
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz at which the model works; other input is resampled to it and back."""
+        return self.model.codec.sample_rate
+
+    def separate(
+        self, audio: Audio, sample_rate: int, progress: Progress | None = None
+    ) -> dict[str, Audio]:
+        """The stems {"vocals", "accompaniment"}, float32 in the shape and type of `audio`.
+
+        Args:
+            audio: [channels, samples], one or two channels, floating point; it is left as it is.
+            sample_rate: its rate in Hz.
+            progress: called with the share that is done, 0 to 1.
+
+        Raises:
+            AudioError: if the audio has another shape, or NaN, infinite or no samples.
+        """
+        mixture = _as_array(audio)
+        stems = {name: np.empty_like(mixture) for name in STEMS}
+        samples, done = mixture.shape[1], 0
+        blocks = (mixture[:, start : start + BLOCK] for start in range(0, samples, BLOCK))
+        for part in self.stream(blocks, sample_rate, frames=samples, progress=progress):
+            end = done + part["vocals"].shape[1]
+            for name, stem in stems.items():
+                stem[:, done:end] = part[name]
+            done = end
+        if isinstance(audio, Tensor):
+            return {name: torch.from_numpy(stem).to(audio.device) for name, stem in stems.items()}
+        return stems
+
+    def separate_file(
+        self,
+        path: str | Path,
+        out: str | Path = "separated",
+        *,
+        filename: str = "{track}/{stem}.{ext}",
+        track: str | None = None,
+        extension: str = "wav",
+        subtype: str | None = None,
+        stems: Sequence[str] = STEMS,
+        gain: float = 0.0,
+        progress: Progress | None = None,
+    ) -> dict[str, Path]:
+        """The files written, by stem: `out`/MODEL/`filename`, whole or not at all.
+
+        Args:
+            path: the song.
+            out: folder of all output.
+            filename: the file below `out`/MODEL, with {track}, {trackext}, {stem} and {ext}.
+            track: the song's name; None takes the file's. It may have folders, never above `out`.
+            extension: "wav", "flac", "mp3" or "ogg".
+            subtype: "float", "pcm24" or "pcm16"; None is the best that the format holds.
+            stems: the stems to write.
+            gain: in dB, for all stems alike.
+            progress: called with the share that is done, 0 to 1.
+
+        Raises:
+            AudioError: if the song cannot be read or a stem cannot be written; nothing is left.
+        """
+        with ExitStack() as stack, AudioReader(path) as reader:
+            paths = {
+                stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
+                for stem in stems
+            }
+            writers: dict[str, AudioWriter] = {}
+            for stem, target in paths.items():
+                stack.enter_context(_folder(target.parent))
+                writer = AudioWriter(target, reader.sample_rate, reader.channels, subtype)
+                writers[stem] = stack.enter_context(writer)
+            factor, peak = np.float32(10 ** (gain / 20)), 0.0
+            for part in self.stream(
+                reader.blocks(BLOCK),
+                reader.sample_rate,
+                frames=_expected_frames(reader),
+                progress=progress,
+                name=str(path),
+            ):
+                for stem, writer in writers.items():
+                    block = part[stem] * factor if gain else part[stem]
+                    writer.write(block)
+                    peak = max(peak, float(np.abs(block).max(initial=0)))
+        clipped = sum(writer.clipped for writer in writers.values())
+        if clipped:
+            log.warning(
+                "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
+                path, clipped, math.floor(10 * (gain - 20 * math.log10(peak))) / 10,
+            )  # fmt: skip
+        return paths
+
+    def path_of(
+        self,
+        song: str | Path,
+        stem: str,
+        out: str | Path = "separated",
+        *,
+        filename: str = "{track}/{stem}.{ext}",
+        track: str | None = None,
+        ext: str = "wav",
+    ) -> Path:
+        """The file in which `separate_file` puts a stem of a song."""
+        name = _below(Path(song).stem if track is None else track)
+        fields = {"track": name, "trackext": Path(song).suffix[1:], "stem": stem, "ext": ext}
+        try:
+            return Path(out) / _below(self.model.config.name) / filename.format(**fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            names = ", ".join(f"{{{field}}}" for field in fields)
+            raise SolovoxError(f"file name '{filename}' is no template; use {names}") from error
+
+    def stream(
+        self,
+        blocks: Iterable[FloatArray],
+        sample_rate: int,
+        *,
+        frames: int | None = None,
+        progress: Progress | None = None,
+        name: str = "audio",
+    ) -> Iterator[dict[str, FloatArray]]:
+        """Yield the stems block by block, as many samples in all as went in.
+
+        Args:
+            blocks: float32 [channels, any length], all of the same one or two channels.
+            sample_rate: their rate in Hz.
+            frames: how many samples to expect, for `progress`; None or wrong does no harm.
+            progress: called with the share that is done, 0 to 1.
+            name: what error messages call the audio.
+
+        Raises:
+            AudioError: if a block has another shape, or NaN or infinite samples, or there is none.
+        """
+        if not RATES[0] <= sample_rate <= RATES[1]:
+            raise AudioError(
+                f"{name}: cannot work at {sample_rate} Hz; {RATES[0]} to {RATES[1]} Hz"
+            )
+        rate = self.sample_rate
+        chunks = frames and self.plan.count(resampled_length(frames, sample_rate, rate))
+        counter = _Counter(progress, chunks, self.sampling.steps + 1)
+        mixture = _Kept()
+
+        def heard() -> Iterator[FloatArray]:
+            for block in blocks:
+                _check(block, name, mixture.channels)
+                mixture.put(block)
+                yield block
+
+        # Rows: the vocals; then, where it is something else, what the accompaniment lacks.
+        separated = self._separated(_resampled(heard(), sample_rate, rate), counter)
+        block = None
+        for block in _resampled(separated, rate, sample_rate):
+            there = mixture.take(block.shape[1])  # less where resampling made one sample too many
+            if there.shape[1]:
+                yield _stems(there, block[:, : there.shape[1]])
+        if block is None:
+            raise AudioError(f"{name}: has no samples")
+        rest = mixture.take()  # where it made one too few
+        if rest.shape[1]:
+            yield _stems(rest, np.zeros((len(block), rest.shape[1]), np.float32))
+        counter.finish()
+
+    def _separated(self, blocks: Iterable[FloatArray], counter: _Counter) -> Iterator[FloatArray]:
+        """Yield what the rule makes of each chunk, overlap-added; all at the model's rate."""
+        stream = OverlapAdd(self.plan)
+
+        def chunks() -> Iterator[tuple[int, FloatArray]]:
+            for block in blocks:
+                yield from stream.feed(block)
+            yield from stream.end()
+
+        size = 1 if self.device.type == "cpu" else self.batch_size
+        waiting = chunks()
+        while batch := list(islice(waiting, size)):
+            for chunk in self._process(batch, counter):
+                yield stream.add(chunk)
+
+    def _process(self, batch: list[tuple[int, FloatArray]], counter: _Counter) -> FloatArray:
+        """The rows [batch, rows, samples] that the rule makes of some (index, chunk)."""
+        try:
+            rows = self._rows(batch, counter)
+        except NotImplementedError as error:
+            if self.device.type != "mps":
+                raise
+            log.warning("going on with the CPU, for mps lacks something: %s", error)
+            self.device = torch.device("cpu")
+            self.model.to(self.device)
+            rows = self._rows(batch, counter)
+        except torch.OutOfMemoryError as error:
+            raise SolovoxError(
+                f"{self.device} has too little memory for {len(batch)} chunks at once; "
+                "choose a smaller batch size, or the CPU"
+            ) from error
+        counter.chunks(len(batch))
+        return rows
+
+    @torch.inference_mode()
+    def _rows(self, batch: list[tuple[int, FloatArray]], counter: _Counter) -> FloatArray:
+        chunks = np.stack([chunk for _, chunk in batch])
+        mixture = torch.from_numpy(chunks).to(self.device)
+        if mono := mixture.shape[1] == 1:
+            mixture = mixture.repeat(1, 2, 1)
+        vocals = torch.zeros_like(mixture)
+        # Where there is nothing to hear, nobody sings: the generator is not asked.
+        audible = [item for item, chunk in enumerate(chunks) if chunk.any()]
+        if audible:
+            codec = self.model.codec
+            shape = (codec.channels, codec.frames(mixture.shape[-1]))
+            indices = [batch[item][0] for item in audible]
+            vocals[audible] = generate(
+                self.model,
+                mixture[audible],
+                ChunkNoise(self.seed, indices, shape, self.device),
+                self.sampling,
+                self.precision,
+                lambda: counter.passes(len(audible)),
+            )
+        kept, removed = RULES[self.stems](mixture, vocals)
+        stems = [kept] if removed is kept else [kept, removed]
+        if mono:
+            stems = [stem.mean(dim=1, keepdim=True) for stem in stems]
+        rows: FloatArray = torch.cat(stems, dim=1).cpu().numpy()
+        return rows
+
+    def _check_settings(self, nyquist: float) -> None:
+        s = self.sampling
+        for name, value, good, wanted in (
+            ("steps", s.steps, s.steps >= 0, "0 or more"),
+            ("start", s.start, 0 < s.start <= 1, "above 0 and at most 1"),
+            ("eta", s.eta, 0 <= s.eta <= 1, "0 to 1"),
+            ("cutoff", s.cutoff, 0 <= s.cutoff < nyquist, f"0 or more and below {nyquist:g} Hz"),
+            ("sampler", s.sampler, s.sampler in SAMPLERS, " or ".join(SAMPLERS)),
+            ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
+            ("stems", self.stems, self.stems in RULES, " or ".join(RULES)),
+            ("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS)),
+        ):
+            if not good:
+                raise SolovoxError(f"{name} must be {wanted}, not {value}")
+
+
+def generate(
+    model: SeparationModel,
+    mixture: Tensor,
+    noise: Noise,
+    sampling: SamplingConfig,
+    precision: str = "auto",
+    on_pass: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """The vocals [batch, 2, samples] that a model hears in a batch of chunks.
+
+    Args:
+        model: codec, conditioner and generator.
+        mixture: [batch, 2, samples] at the codec's rate.
+        noise: source of white noise [batch, codec.channels, frames].
+        sampling: steps, start, eta, cutoff, sampler and spacing.
+        precision: what the networks compute in, see `solovox.precision`.
+        on_pass: called after each pass of a network: steps + 1 times in all.
+
+    Raises:
+        ModelError: if the settings need a one-pass estimate and the model has none.
+    """
+    level = model.level(mixture)
+    with autocast(mixture.device, precision):
+        features = model.condition(mixture / level)
+    on_pass()
+    if sampling.steps == 0 or sampling.start < 1:
+        if features.estimate is None or features.mean is None:
+            raise ModelError(
+                f"{model.config.name} has no estimate to start from; use 1 step or more and start 1"
+            )
+        if sampling.steps == 0:
+            return features.estimate.float() * level
+
+    def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+        with autocast(mixture.device, precision):
+            v = model.velocity(x_t, t.to(x_t.device).expand(len(x_t)), features)
+        on_pass()
+        return v.float()
+
+    def refinement() -> Tensor:
+        white = noise()
+        cutoff = float(sampling.cutoff)
+        return model.codec.shape_noise(white, cutoff) if cutoff else white
+
+    x = noise()
+    if sampling.start < 1 and features.mean is not None:
+        x = warm_start(features.mean.float(), x, sampling.start)
+    x0 = SAMPLERS[sampling.sampler](
+        velocity,
+        x,
+        times(sampling.steps, sampling.start, sampling.spacing),
+        eta=sampling.eta,
+        refinement=refinement,
+    )
+    return model.codec.decode(x0, mixture.shape[-1]) * level
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of that name; the CPU, with a warning, where it is not there.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        SolovoxError: if it is no device's name.
+    """
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there()))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in there:
+        raise SolovoxError(f"unknown device '{name}'; use auto, {', '.join(there)} or cuda:1")
+    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if beyond or not there[device.type]():
+        log.warning("%s is not available here; using the CPU", name)
+        return torch.device("cpu")
+    return device
+
+
+class _Counter:
+    """Tells a callback the share of passes done; it rises from chunk to chunk and ends at 1."""
+
+    def __init__(self, tell: Progress | None, chunks: int | None, passes: int) -> None:
+        self._tell = tell
+        self._total = chunks
+        self._per_chunk = passes
+        self._chunks = self._passes = 0
+
+    def passes(self, items: int) -> None:
+        """A network has passed over `items` chunks."""
+        self._passes += items
+        if self._tell and self._total:
+            done = self._chunks + self._passes / self._per_chunk
+            self._tell(min(done / self._total, 1.0))
+
+    def chunks(self, items: int) -> None:
+        """`items` chunks are done."""
+        self._chunks += items
+        self._passes = 0
+        self.passes(0)
+
+    def finish(self) -> None:
+        """All is done, whatever was expected."""
+        if self._tell:
+            self._tell(1.0)
+
+
+class _Kept:
+    """The mixture, first in first out, until its stems are there."""
+
+    def __init__(self) -> None:
+        self._audio: FloatArray | None = None
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of what came in; None before the first block."""
+        return None if self._audio is None else len(self._audio)
+
+    def put(self, block: FloatArray) -> None:
+        """Keep a copy of a block."""
+        earlier = block[:, :0] if self._audio is None else self._audio
+        self._audio = np.concatenate((earlier, block), axis=1)
+
+    def take(self, samples: int | None = None) -> FloatArray:
+        """The next `samples` samples, or what there is."""
+        assert self._audio is not None  # nothing comes out before something has gone in
+        taken = self._audio[:, :samples]
+        self._audio = self._audio[:, taken.shape[1] :]
+        return taken
+
+
+def _stems(mixture: FloatArray, separated: FloatArray) -> dict[str, FloatArray]:
+    channels = len(mixture)
+    return {"vocals": separated[:channels], "accompaniment": mixture - separated[-channels:]}
+
+
+def _resampled(blocks: Iterable[FloatArray], rate_in: int, rate_out: int) -> Iterator[FloatArray]:
+    resampler = None
+    for block in blocks:
+        if resampler is None:
+            resampler = StreamResampler(rate_in, rate_out, len(block))
+            nothing = np.zeros((len(block), 0), np.float32)
+        yield resampler.process(block)
+    if resampler is not None:
+        yield resampler.process(nothing, last=True)
+
+
+def _as_array(audio: npt.NDArray[np.floating] | Tensor) -> FloatArray:
+    """The audio as float32; a view of it where it is that already."""
+    if isinstance(audio, Tensor):
+        audio = audio.detach().cpu().numpy()
+    if not isinstance(audio, np.ndarray) or not np.issubdtype(audio.dtype, np.floating):
+        kind = getattr(audio, "dtype", type(audio).__name__)
+        raise AudioError(f"audio must be floating point, full scale 1.0, not {kind}")
+    _check_shape(audio.shape, "audio", None)
+    return audio.astype(np.float32, copy=False)
+
+
+def _check(block: FloatArray, name: str, channels: int | None) -> None:
+    _check_shape(block.shape, name, channels)
+    if not np.isfinite(block).all():
+        raise AudioError(f"{name}: has NaN or infinite samples; export it again")
+
+
+def _check_shape(shape: tuple[int, ...], name: str, channels: int | None) -> None:
+    if len(shape) != 2:
+        raise AudioError(f"{name}: must have the shape [channels, samples], not {list(shape)}")
+    if shape[0] not in (1, 2):
+        hint = "; transpose it" if shape[1] in (1, 2) else "; fold it down to stereo"
+        raise AudioError(f"{name}: has {shape[0]} channels, solovox takes 1 or 2{hint}")
+    if channels not in (None, shape[0]):
+        raise AudioError(f"{name}: goes from {channels} to {shape[0]} channels")
+
+
+def _expected_frames(reader: AudioReader) -> int | None:
+    if reader.frames is not None or reader.seconds is None:
+        return reader.frames
+    return round(reader.seconds * reader.sample_rate)
+
+
+def _below(name: str) -> str:
+    """A relative path's name that cannot leave the folder it is put in."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    return "/".join("_" if part in (".", "..") else part for part in parts) or "_"
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder; if the body fails, take away what was made and is still empty."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise AudioError(f"{path}: cannot be made ({reason}); choose another place") from error
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
