@@ -14,7 +14,9 @@ import click
 from solovox.errors import SolovoxError
 
 COMMANDS = {
+    "compare": "solovox.cli.compare:compare",
     "data": "solovox.cli.data:data",
+    "evaluate": "solovox.cli.evaluate:evaluate",
     "models": "solovox.cli.models:models",
     "separate": "solovox.cli.separate:separate",
 }

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from solovox.data.index import MIXTURE, Member, Song, find_songs, read_pair, read_stem
 from solovox.errors import DataError, SolovoxError
-from solovox.evaluation.metrics import METRICS, is_silent, mel_filters
+from solovox.evaluation.metrics import METRICS, is_silent, mel_edges, mel_filters
 from solovox.evaluation.oracles import Stems
 from solovox.evaluation.spectra import hann, spectra
 from solovox.evaluation.statistics import Interval, bootstrap
@@ -81,7 +81,7 @@ class Options:
     """What is computed.
 
     Attributes:
-        runs: runs with seeds seed, seed + 1, …; None takes what the system is due.
+        runs: runs of what is random, with seeds seed, seed + 1, …; None takes what is due.
         seed: of the first run.
         excerpt: seconds from the middle of each song; None is the whole song.
         bss: whether to compute BSS-Eval v4 (about a minute a song and run).
@@ -236,15 +236,12 @@ def evaluate(
         SolovoxError: the system cannot be loaded.
     """
     options = options or Options()
-    faults: list[DataError] = []
-    songs = [song for song in find_songs(data, faults.append) if song.paired]
-    if not songs and not faults:
-        raise DataError(f"{data}: no song has both vocals and a mixture or accompaniment")
+    songs, faults = _find_songs(data)
     failures = {f"unreadable {n}": str(fault) for n, fault in enumerate(faults, 1)}
     failures |= system.check(songs)
     if failures and not (skip_bad and songs):
         raise DataError(_unusable(failures, len(songs) + len(faults)))
-    runs = options.runs if options.runs is not None else system.runs
+    runs = options.runs if options.runs is not None and system.random else system.runs
     folder = Path(out) / slug(system.name)
     tasks = [
         _Task(song, folder, _fingerprint(system, song, options), runs, options)
@@ -455,7 +452,9 @@ def _write_spectrograms(path: Path, material: Material, stems: Stems) -> None:
     power = np.square(material.vocals.mean(axis=0, dtype=np.float64))
     heard = np.concatenate([[0.0], np.cumsum(power)])
     start = int(np.argmax(heard[length:] - heard[:-length])) if length else 0
-    shown: dict[str, NDArray[Any]] = {"start": np.array((material.start + start) / rate)}
+    begin = (material.start + start) / rate
+    shown: dict[str, NDArray[Any]] = {"seconds": np.array([begin, begin + length / rate])}
+    shown["edges"] = mel_edges(rate, 128)
     signals = {
         "mixture": material.mixture,
         "vocals": material.vocals,
@@ -556,6 +555,20 @@ def _threads(number: int) -> Iterator[None]:
 
 
 # ---- files -----------------------------------------------------------------------------------
+
+
+def _find_songs(data: str | Path) -> tuple[list[Song], list[DataError]]:
+    """Return the songs that can be evaluated, and what is wrong with the others."""
+    faults: list[DataError] = []
+    try:
+        songs = [song for song in find_songs(data, faults.append) if song.paired]
+    except DataError:
+        if not faults:
+            raise
+        songs = []  # there were songs, and none was whole
+    if not songs and not faults:
+        raise DataError(f"{data}: no song has both vocals and a mixture or accompaniment")
+    return songs, faults
 
 
 def _fingerprint(system: System, song: Song, options: Options) -> str:

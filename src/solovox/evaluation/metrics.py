@@ -252,16 +252,14 @@ def is_silent(audio: ArrayLike, level: float = -80.0) -> bool:
     return x.size == 0 or float(np.mean(x**2)) < 10 ** (level / 10)
 
 
-@lru_cache(maxsize=8)
-def mel_filters(sample_rate: int, fft: int, bands: int) -> Real:
-    """Return triangular mel filters of unit area, [bands, fft // 2 + 1], 0 Hz to half the rate.
+def mel_edges(sample_rate: int, bands: int) -> Real:
+    """Return the frequencies in Hz, [bands + 2], at which mel filters begin, peak and end.
 
-    The scale is Slaney's (Auditory Toolbox, 1998): linear to 1 kHz, then logarithmic, 27 bands for
+    The scale is Slaney's (Auditory Toolbox, 1998): linear to 1 kHz, then logarithmic, 27 steps for
     each factor of 6.4.
 
     Args:
-        sample_rate: in Hz.
-        fft: FFT size in samples.
+        sample_rate: in Hz; the last edge is half of it.
         bands: number of bands.
     """
     per_band = 200 / 3  # Hz for one mel in the linear part
@@ -270,8 +268,20 @@ def mel_filters(sample_rate: int, fft: int, bands: int) -> Real:
     nyquist = sample_rate / 2
     top = nyquist / per_band if nyquist < 1000 else knee + math.log(nyquist / 1000) / step
     mels = np.linspace(0, top, bands + 2)
-    edges = np.where(mels < knee, mels * per_band, 1000 * np.exp(step * (mels - knee)))
-    bins = np.linspace(0, nyquist, fft // 2 + 1)
+    return np.where(mels < knee, mels * per_band, 1000 * np.exp(step * (mels - knee)))
+
+
+@lru_cache(maxsize=8)
+def mel_filters(sample_rate: int, fft: int, bands: int) -> Real:
+    """Return triangular mel filters of unit area, [bands, fft // 2 + 1], 0 Hz to half the rate.
+
+    Args:
+        sample_rate: in Hz.
+        fft: FFT size in samples.
+        bands: number of bands.
+    """
+    edges = mel_edges(sample_rate, bands)
+    bins = np.linspace(0, sample_rate / 2, fft // 2 + 1)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     filters = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]

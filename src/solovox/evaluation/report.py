@@ -89,8 +89,7 @@ def summary_table(results: Sequence[Result], stem: str) -> str:
             _cell(first, "mean"),
         ]
         for metric in metrics:
-            found = result.summary(stem, metric)
-            row.append(_cell(found, "median"))
+            row.append(_cell(result.summary(stem, metric), "median", metric in _WITH_INTERVAL))
         rows.append(row)
     heads.append("s / s")
     for row, result in zip(rows, results, strict=True):
@@ -182,19 +181,26 @@ def plot_spectrograms(result: Result, folder: Path, path: Path) -> bool:
     )
     if not scored:
         return False
-    picks = {"best": scored[-1], "median": scored[len(scored) // 2], "worst": scored[0]}
+    picks = [("best", scored[-1]), ("median", scored[len(scored) // 2]), ("worst", scored[0])]
+    picks = picks[:: max(1, 4 - len(scored))][: len(scored)]  # of two songs the best and the worst
     plt = _pyplot()
     figure, axes = plt.subplots(
         len(picks), 3, figsize=(12, 2.6 * len(picks)), layout="constrained", squeeze=False
     )
-    for row, (kind, (value, song)) in enumerate(picks.items()):
+    for row, (kind, (value, song)) in enumerate(picks):
         with np.load(folder / f"{song}.npz") as shown:
+            begin, end = shown["seconds"]
+            bands = len(shown["edges"]) - 2
+            ticks = (100, 500, 1000, 3000, 10_000)
             for column, name in enumerate(("mixture", "vocals", "estimate")):
-                axes[row, column].imshow(
+                axis = axes[row, column]
+                axis.imshow(
                     shown[name], origin="lower", aspect="auto", vmin=0, vmax=255, cmap="magma",
-                    extent=(float(shown["start"]), float(shown["start"]) + 10, 0, 128),
+                    extent=(begin, end, 0, bands),
                 )  # fmt: skip
-                axes[row, column].set_title(f"{name}", fontsize=9)
+                axis.set_title(name, fontsize=9)
+                places = np.interp(ticks, shown["edges"], np.arange(bands + 2))
+                axis.set_yticks(places, [f"{tick / 1000:g} kHz" for tick in ticks], fontsize=7)
             axes[row, 0].set_ylabel(f"{kind}: {value:.1f} dB\n{song[-24:]}", fontsize=8)
     for column in range(3):
         axes[-1, column].set_xlabel("seconds")
@@ -221,11 +227,13 @@ def plot_curve(curve: Sequence[Result], path: Path) -> None:
     _save(plt, figure, path)
 
 
+_WITH_INTERVAL = (PRIMARY, "multi_resolution_stft")  # all of them would make tables unreadable
 _NOTES = (
     f"Medians over songs (one column has the mean), with the {CONFIDENCE:.0%} bootstrap interval "
-    "over songs in brackets; after ±, the standard deviation over runs. ↑ more is better, ↓ less "
-    "is. `s / s` is seconds of separation a second of audio. Scores of a silent reference are not "
-    "defined and are in no number; these songs are listed below."
+    "over songs in brackets (results.json has it for every metric); after ±, the standard "
+    "deviation over runs. ↑ more is better, ↓ less is. `s / s` is seconds of separation a second "
+    "of audio. Scores of a silent reference are not defined and are in no number; these songs are "
+    "listed below."
 )
 
 
@@ -241,39 +249,46 @@ def _what(results: Sequence[Result]) -> str:
 def _left_out(results: Sequence[Result]) -> list[str]:
     lines = []
     for result in results:
-        for failed, why in result.failures.items():
-            lines.append(f"- {result.name}: **{failed}** failed: {why}")
+        lines += [f"- {result.name}: **{n}** failed: {why}" for n, why in result.failures.items()]
+        without: dict[tuple[str, str, str], list[str]] = {}
         for stem in STEMS:
-            reasons: dict[tuple[str, str], list[str]] = {}
-            for metric in result.metrics(stem):
-                for song in result.songs:
-                    if song.scores(stem, metric) is None:
-                        why = "silent reference" if song.silent[stem] else "no score is defined"
-                        reasons.setdefault((song.song, why), []).append(COLUMNS[metric].label)
-            for (song_name, why), labels in reasons.items():
-                which = "all metrics" if len(labels) > 3 else ", ".join(labels)
-                lines.append(f"- {result.name}: **{song_name}**, {stem}, {which}: {why}")
+            for song in result.songs:
+                labels = [
+                    COLUMNS[metric].label
+                    for metric in result.metrics(stem)
+                    if song.scores(stem, metric) is None
+                ]
+                if labels:
+                    which = "all metrics" if len(labels) > 3 else ", ".join(labels)
+                    why = "silent reference" if song.silent[stem] else "no score is defined"
+                    without.setdefault((stem, which, why), []).append(song.song)
+        lines += [
+            f"- {result.name}, {stem}, {which}: {why}: {', '.join(songs)}"
+            for (stem, which, why), songs in without.items()
+        ]
     return ["## Left out", "\n".join(lines)] if lines else []
 
 
-def _cell(summary: Summary | None, which: str) -> str:
+def _cell(summary: Summary | None, which: str, interval: bool = True) -> str:
     if summary is None:
         return "–"
-    interval: Interval = getattr(summary, which)
+    found: Interval = getattr(summary, which)
     spread = summary.spread[which == "mean"]
-    run = "" if math.isnan(spread) else f" ± {_number(spread)}"
-    ends = (
-        "" if math.isnan(interval.low) else f" [{_number(interval.low)}, {_number(interval.high)}]"
-    )
-    return f"{_number(interval.value)}{run}{ends}"
+    text = _number(found.value)
+    if not math.isnan(spread):
+        text += f" ± {_number(spread)}"
+    if interval and not math.isnan(found.low):
+        text += f" [{_number(found.low)}, {_number(found.high)}]"
+    return text
 
 
 def _number(value: float | None) -> str:
+    """Return two decimals, or two digits of what is smaller."""
     if value is None:
         return "–"
-    # -0.00 would look like a sign that means something.
-    text = f"{value:.2f}" if abs(value) >= 0.095 or abs(value) < 5e-7 else f"{value:.3f}"
-    return text.replace("-0.00", "0.00") if float(text) == 0 else text
+    if abs(value) < 5e-7:
+        return "0.00"  # never -0.00
+    return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.2g}"
 
 
 def _pyplot() -> Any:

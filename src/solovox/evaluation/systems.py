@@ -14,12 +14,13 @@ needs, once, and returns what separates one song after the other.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -56,6 +57,9 @@ SeparateSong = Callable[[Material, int], Stems]
 
 class System(ABC):
     """Something to evaluate."""
+
+    random: ClassVar[bool] = False
+    """Whether another seed gives other stems; a system that does not is run once."""
 
     @property
     @abstractmethod
@@ -202,14 +206,15 @@ class EstimatesSystem(System):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a model is to sample; None leaves it to the model.
+    """How a model is to separate; None leaves it to the model.
 
     Attributes:
-        steps: passes of the generator.
+        steps: passes of the generator; 0 is the conditioner's own estimate.
         start: t at which sampling starts.
         eta: share of refinement noise.
         cutoff: of the refinement noise's high-pass, in Hz.
-        sampler: a name of `solovox.diffusion.sampling`.
+        sampler: a name of `solovox.separator.SAMPLERS`.
+        stems: a name of `solovox.stems.RULES`.
     """
 
     steps: int | None = None
@@ -217,6 +222,7 @@ class Sampling:
     eta: float | None = None
     cutoff: float | None = None
     sampler: str | None = None
+    stems: str | None = None
 
     def given(self) -> Settings:
         """Return what was said, by name."""
@@ -227,46 +233,60 @@ class Sampling:
 class ModelSystem(System):
     """A model by name, folder or hub id, with its sampling settings."""
 
+    random = True
+
     model: str
     sampling: Sampling = Sampling()
     device: str = "auto"
 
     @property
     def name(self) -> str:
-        said = self.sampling.given()
         folder = Path(self.model)
         title = folder.resolve().name if folder.is_dir() else self.model
-        return " ".join([title, *(f"{name}={value}" for name, value in said.items())])
+        return " ".join(
+            [title, *(f"{name}={value}" for name, value in self.sampling.given().items())]
+        )
 
     @property
     def settings(self) -> Settings:
-        return {"model": self.model, "device": self.device, **self.sampling.given()}
+        defaults: Settings = self._config().get("sampling", {})
+        return {"model": self.model, "device": self.device, **defaults, **self.sampling.given()}
 
     @property
     def runs(self) -> int:
         # Refinement noise makes runs differ; without it they differ by the first noise alone.
-        eta = self.sampling.eta if self.sampling.eta is not None else self._separator(0).eta
-        return 5 if eta else 1
+        return 5 if self.settings.get("eta") else 1
 
     def version(self, song: Song) -> str:
-        return _stamp(sorted(Path(self.model).glob("*"))) if Path(self.model).is_dir() else ""
+        # The configuration holds a digest of the weights.
+        return hashlib.sha256(json.dumps(self._config()).encode()).hexdigest()[:16]
 
     def open(self) -> SeparateSong:
-        separators: dict[int, Any] = {0: self._separator(0)}
+        from solovox.separator import Separator
+
+        s = self.sampling
+        separator = Separator(
+            self.model,
+            device=self.device,
+            steps=s.steps,
+            start=s.start,
+            eta=s.eta,
+            cutoff=s.cutoff,
+            sampler=s.sampler,
+            stems=s.stems,
+        )
 
         def separate(m: Material, seed: int) -> Stems:
-            if seed not in separators:
-                separators.clear()
-                separators[seed] = self._separator(seed)
-            stems: Stems = separators[seed].separate(m.mixture, m.song.sample_rate)
-            return stems
+            separator.seed = seed
+            return separator.separate(m.mixture, m.song.sample_rate)
 
         return separate
 
-    def _separator(self, seed: int) -> Any:
-        from solovox.separator import Separator
+    def _config(self) -> dict[str, Any]:
+        from solovox.checkpoint import CONFIG, find_model
 
-        return Separator(self.model, device=self.device, seed=seed, **self.sampling.given())
+        config: dict[str, Any] = json.loads((find_model(self.model) / CONFIG).read_text("utf-8"))
+        return config
 
 
 def find_system(text: str, sampling: Sampling | None = None, device: str = "auto") -> System:
