@@ -29,6 +29,11 @@ def write_song(folder: Path, seed: int, seconds: float = 1.5, silent: bool = Fal
         soundfile.write(folder / f"{name}.wav", audio.T, RATE, subtype="FLOAT")
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solovox.evaluation.statistics.RESAMPLES", 500)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"

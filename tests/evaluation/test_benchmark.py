@@ -198,6 +198,12 @@ class TestBadInput:
         assert not result.songs
         assert all(re.search(what, line) for line in result.failures.values())
 
+    def test_only_some_songs(self, data: Path, tmp_path: Path) -> None:
+        result = evaluate(Noisy(), data, tmp_path / "out", ONE, only="A*")
+        assert [song.song for song in result.songs] == ["Aria"]
+        with pytest.raises(DataError, match="no song's name is like 'X'"):
+            evaluate(Noisy(), data, tmp_path / "out", ONE, only="X")
+
     def test_no_songs(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
         with pytest.raises(DataError, match="no songs found"):

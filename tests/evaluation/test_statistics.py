@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 
 from solovox.errors import DataError, SolovoxError
-from solovox.evaluation import statistics
 from solovox.evaluation.statistics import bootstrap, compare, holm
 
 # Darwin's maize: heights of cross- and self-fertilised plants, in eighths of an inch (Fisher 1935).
 DARWIN = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 
-def test_the_interval_of_the_mean_covers_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 500)
+def test_the_interval_of_the_mean_covers_it() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(200):

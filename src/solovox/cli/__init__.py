@@ -14,8 +14,10 @@ import click
 from solovox.errors import SolovoxError
 
 COMMANDS = {
+    "ablate": "solovox.cli.ablate:ablate",
     "compare": "solovox.cli.compare:compare",
     "data": "solovox.cli.data:data",
+    "demo": "solovox.cli.demo:demo",
     "evaluate": "solovox.cli.evaluate:evaluate",
     "models": "solovox.cli.models:models",
     "separate": "solovox.cli.separate:separate",

@@ -41,6 +41,7 @@ def numbers(
     "--runs", type=click.IntRange(1), help="Runs a song  [default: 5 if eta > 0, else 1]."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the first run.")
+@click.option("--songs", default="*", help="Pattern of the names of songs, such as 'cc0-*'.")
 @click.option("--excerpt", type=click.FloatRange(1), help="Seconds from the middle of each song.")
 @click.option("--bss", is_flag=True, help="BSS-Eval v4 as well (about a minute a song and run).")
 @click.option("--speech", is_flag=True, help="PESQ and STOI as well.")
@@ -65,6 +66,7 @@ def evaluate(
     jobs: int,
     runs: int | None,
     seed: int,
+    songs: str,
     excerpt: float | None,
     bss: bool,
     speech: bool,
@@ -101,12 +103,12 @@ def evaluate(
     if len({system.name for system in found}) < len(found):
         raise SolovoxError("two systems have the same name; evaluate them to different --out")
     options = Options(runs, seed, excerpt, bss, speech)
-    results = [run_shown(system, data, out, options, jobs, skip_bad) for system in found]
+    results = [run_shown(system, data, out, options, jobs, skip_bad, songs) for system in found]
     curves: list[list[Result]] = [
         [
             run_shown(
                 replace(system, sampling=replace(sampling, steps=round(number))),
-                data, out / "curve", options, jobs, skip_bad,
+                data, out / "curve", options, jobs, skip_bad, songs,
             )
             for number in curve
         ]
@@ -124,7 +126,13 @@ def evaluate(
 
 
 def run_shown(
-    system: System, data: Path, out: Path, options: Options, jobs: int, skip_bad: bool
+    system: System,
+    data: Path,
+    out: Path,
+    options: Options,
+    jobs: int,
+    skip_bad: bool,
+    only: str,
 ) -> Result:
     """Return a system's results; a bar on stderr shows the songs done."""
     from rich.console import Console
@@ -138,4 +146,4 @@ def run_shown(
         def show(done: int, total: int, song: str) -> None:
             bar.update(task, completed=done, total=total)
 
-        return run(system, data, out, options, jobs, show, skip_bad)
+        return run(system, data, out, options, jobs, show, skip_bad, only)

@@ -27,6 +27,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,7 @@ def evaluate(
     jobs: int = 1,
     progress: Progress | None = None,
     skip_bad: bool = False,
+    only: str = "*",
 ) -> Result:
     """Return the scores of a system on a data set; they are on disk as well.
 
@@ -230,6 +232,7 @@ def evaluate(
         jobs: processes; each holds one song and its own copy of the system.
         progress: called after each song.
         skip_bad: leave unusable songs out, and say so, in place of an error before any work.
+        only: pattern of the songs' names, such as "test/cc0-*".
 
     Raises:
         DataError: no songs, or unusable ones; they are named.
@@ -237,6 +240,9 @@ def evaluate(
     """
     options = options or Options()
     songs, faults = _find_songs(data)
+    songs = [song for song in songs if fnmatchcase(song.name, only)]
+    if not songs and not faults:
+        raise DataError(f"{data}: no song's name is like {only!r}")
     failures = {f"unreadable {n}": str(fault) for n, fault in enumerate(faults, 1)}
     failures |= system.check(songs)
     if failures and not (skip_bad and songs):

@@ -1,0 +1,249 @@
+"""The sampling ablation: number of steps T × refinement noise η × its high-pass fc, as one grid.
+
+A cell is an ordinary evaluation of the model with other settings, in a folder of its own: an
+interrupted grid goes on where it stopped, and a larger grid computes only what is new. The table is
+laid out as Table 2 of Diff-DMX (arXiv 2511.21342): median over songs of the uSDR of the vocals,
+mean of five runs where η > 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from solovox.evaluation.benchmark import COLUMNS, Options, Progress, Result, evaluate
+from solovox.evaluation.comparison import compare_results
+from solovox.evaluation.report import PRIMARY, table
+from solovox.evaluation.systems import ModelSystem, Sampling, System
+
+TABLES = (PRIMARY, "multi_resolution_stft", "lsd")
+
+PAPER: Mapping[tuple[int, float, float], float] = {
+    (20, 0.0, 0): 6.86,
+    (20, 0.2, 0): 6.85,
+    (20, 0.2, 600): 6.97,
+    (20, 0.2, 2000): 7.36,
+    (20, 0.2, 5000): 7.55,
+    (20, 0.4, 5000): 8.26,
+    (50, 0.2, 0): 7.17,
+    (50, 0.4, 0): 7.25,
+    (50, 0.4, 600): 7.59,
+    (50, 0.4, 2000): 8.64,
+    (50, 0.4, 5000): 8.77,
+    (50, 0.8, 5000): 8.33,
+    (100, 0.4, 5000): 8.52,
+    (100, 0.8, 5000): 7.20,
+}
+"""(T, η, fc in Hz) → uSDR in dB of Diff-DMX-RT-extra on MUSDB18-HQ, Table 2 of the paper."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The settings to cross.
+
+    Attributes:
+        steps: T; 0 is the conditioner's own estimate, one cell.
+        eta: share of refinement noise; 0 is none, one cell whatever `cutoff` has.
+        cutoff: fc in Hz; 0 is unfiltered.
+        start: t at which sampling starts; empty is the model's own.
+        sampler: names of samplers; empty is the model's own.
+    """
+
+    steps: Sequence[int] = (20, 50, 100)
+    eta: Sequence[float] = (0.0, 0.2, 0.4, 0.8)
+    cutoff: Sequence[float] = (0.0, 600.0, 2000.0, 5000.0)
+    start: Sequence[float] = ()
+    sampler: Sequence[str] = ()
+
+    def cells(self) -> list[Sampling]:
+        """Return the settings of each cell, once."""
+        crossed = itertools.product(
+            self.steps, self.start or (None,), self.sampler or (None,), self.eta, self.cutoff
+        )
+        cells = [
+            Sampling(steps=0)
+            if not steps
+            else Sampling(steps, start, eta, cutoff if eta else None, sampler)
+            for steps, start, sampler, eta, cutoff in crossed
+        ]
+        return list(dict.fromkeys(cells))
+
+
+def ablate(
+    system_of: Callable[[Sampling], System],
+    grid: Grid,
+    data: str | Path,
+    out: str | Path,
+    options: Options | None = None,
+    jobs: int = 1,
+    progress: Callable[[str], Progress] | None = None,
+) -> dict[Sampling, Result]:
+    """Return the result of every cell of a grid; OUT/ablation.md has the tables.
+
+    Args:
+        system_of: the system with the settings of a cell.
+        grid: what to cross.
+        data: folder of songs.
+        out: folder for results.
+        options: what to compute.
+        jobs: processes.
+        progress: told the cell, returns what is told of its songs.
+    """
+    out = Path(out)
+    results = {}
+    cells = grid.cells()
+    for number, cell in enumerate(cells, 1):
+        system = system_of(cell)
+        shown = progress(f"{number}/{len(cells)} {label(cell)}") if progress else None
+        results[cell] = evaluate(system, data, out / "cells", options, jobs, shown)
+        # Written after each cell: a long grid can be read while it runs.
+        (out / "ablation.md").write_text(ablation_report(results), "utf-8")
+    return results
+
+
+def model_cells(model: str, device: str = "auto") -> Callable[[Sampling], System]:
+    """Return what makes the system of a cell from a model.
+
+    Args:
+        model: name, folder or hub id.
+        device: where it runs.
+    """
+
+    def system_of(cell: Sampling) -> System:
+        return ModelSystem(model, cell, device)
+
+    return system_of
+
+
+def ablation_report(results: Mapping[Sampling, Result]) -> str:
+    """Return the grid as Markdown: a table a metric, and what the refinement noise changes.
+
+    Args:
+        results: by cell.
+    """
+    first = next(iter(results.values()))
+    part = "" if first.options.excerpt is None else f", middle {first.options.excerpt:g} s of each"
+    parts = [
+        f"# Sampling of {first.name.partition(' steps=')[0]}",
+        f"{len(first.songs)} songs of `{first.data}`{part}. Medians over songs of the vocals' "
+        "scores; of several runs their mean, ± standard deviation. Bold: the best of the table.",
+    ]
+    for metric in TABLES:
+        if any(result.summary("vocals", metric) for result in results.values()):
+            parts += [f"## {COLUMNS[metric].head}", grid_table(results, metric)]
+    parts += [*_refinement(results), *_paper(results)]
+    parts += _failed(results)
+    return "\n\n".join(parts) + "\n"
+
+
+def grid_table(results: Mapping[Sampling, Result], metric: str) -> str:
+    """Return one metric as a Markdown table: a line a T (and start, sampler), a column an (η, fc).
+
+    Args:
+        results: by cell.
+        metric: a name of `benchmark.COLUMNS`.
+    """
+    cells: dict[tuple[str, str], tuple[float, float]] = {}
+    for cell, result in results.items():
+        found = result.summary("vocals", metric)
+        if found:
+            cells[_row(cell), _column(cell)] = found.median.value, found.spread[0]
+    sign = 1 if COLUMNS[metric].higher_is_better else -1
+    best = max((sign * value for value, _ in cells.values()), default=math.nan)
+    columns = list(dict.fromkeys(_column(cell) for cell in _by_noise(results)))
+    rows = []
+    for row in dict.fromkeys(_row(cell) for cell in results):
+        line = [row]
+        for column in columns:
+            value, spread = cells.get((row, column), (math.nan, math.nan))
+            text = "" if math.isnan(value) else f"{value:.2f}"
+            text = f"**{text}**" if text and sign * value == best else text
+            line.append(text if math.isnan(spread) else f"{text} ± {spread:.2f}")
+        rows.append(line)
+    return table(["T", *columns], rows)
+
+
+def label(cell: Sampling) -> str:
+    """Return a cell's settings in words."""
+    return f"T={_row(cell)} {_column(cell)}"
+
+
+def _row(cell: Sampling) -> str:
+    if not cell.steps:
+        return "0 (estimate)"
+    start = f", from t = {cell.start:g}" if cell.start is not None else ""
+    sampler = f", {cell.sampler}" if cell.sampler else ""
+    return f"{cell.steps}{start}{sampler}"
+
+
+def _column(cell: Sampling) -> str:
+    if not cell.eta:
+        return "no noise"
+    cutoff = "unfiltered" if not cell.cutoff else f"fc {cell.cutoff:g} Hz"
+    return f"η {cell.eta:g} {cutoff}"
+
+
+def _by_noise(results: Mapping[Sampling, Result]) -> list[Sampling]:
+    return sorted(results, key=lambda cell: (cell.eta or 0, cell.cutoff or 0))
+
+
+def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
+    """Return what refinement noise changes at equal steps, song by song."""
+    rows = []
+    for cell, result in results.items():
+        plain = Sampling(cell.steps, cell.start, 0.0, None, cell.sampler)
+        if not cell.eta or plain not in results:
+            continue
+        row = [_row(cell), _column(cell)]
+        for metric in TABLES:
+            c = compare_results(results[plain], result).get(metric)
+            if c is None:
+                row += ["–", "–"]
+                continue
+            better = c.wins if COLUMNS[metric].higher_is_better else c.losses
+            ends = (
+                "" if math.isnan(c.median.low) else f" [{c.median.low:+.2f}, {c.median.high:+.2f}]"
+            )
+            row += [f"{c.median.value:+.2f}{ends}", f"{better}/{c.songs}"]
+        rows.append(row)
+    if not rows:
+        return []
+    heads = ["T", "noise", *(h for m in TABLES for h in (f"Δ {COLUMNS[m].head}", "better in"))]
+    return [
+        "## What refinement noise changes",
+        "Against no noise at the same T: median difference over songs with its 95 % bootstrap "
+        "interval, and in how many songs the noise is better.",
+        table(heads, rows),
+    ]
+
+
+def _paper(results: Mapping[Sampling, Result]) -> list[str]:
+    """Return the cells that the paper has too, beside its figures."""
+    rows = []
+    for cell, result in results.items():
+        key = (cell.steps or 0, cell.eta or 0.0, cell.cutoff or 0)
+        found = result.summary("vocals", PRIMARY)
+        if key in PAPER and found and cell.sampler in (None, "ddim"):
+            rows.append(
+                [_row(cell), _column(cell), f"{found.median.value:.2f}", f"{PAPER[key]:.2f}"]
+            )
+    if not rows:
+        return []
+    return [
+        "## Beside the paper",
+        "Diff-DMX-RT-extra on MUSDB18-HQ (arXiv 2511.21342, Table 2): another model, other songs. "
+        "Compare the differences between lines, not the figures of a line.",
+        table(["T", "noise", "here, uSDR dB", "paper, uSDR dB"], rows),
+    ]
+
+
+def _failed(results: Mapping[Sampling, Result]) -> list[str]:
+    lines = [
+        f"- {label(cell)}: **{song}** failed: {why}"
+        for cell, result in results.items()
+        for song, why in result.failures.items()
+    ]
+    return ["## Left out\n", "\n".join(lines)] if lines else []

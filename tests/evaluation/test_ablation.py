@@ -1,0 +1,100 @@
+"""The grid has each cell once, resumes, and is written as the paper's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from solovox.cli.ablate import ablate as command
+from solovox.evaluation.ablation import PAPER, Grid, ablate, grid_table
+from solovox.evaluation.benchmark import Options
+from solovox.evaluation.oracles import Stems
+from solovox.evaluation.systems import Material, Sampling, SeparateSong, Settings, System
+
+GRID = Grid(steps=(0, 20, 50), eta=(0.0, 0.4), cutoff=(0.0, 5000.0))
+SHORT = Options(excerpt=0.4)
+
+
+@dataclass(frozen=True)
+class Pretender(System):
+    """As good as the paper says that these settings are."""
+
+    random = True
+
+    cell: Sampling
+    calls = []  # noqa: RUF012
+
+    @property
+    def name(self) -> str:
+        return " ".join(["model", *(f"{k}={v}" for k, v in self.cell.given().items())])
+
+    @property
+    def settings(self) -> Settings:
+        return self.cell.given()
+
+    @property
+    def runs(self) -> int:
+        return 2 if self.cell.eta else 1
+
+    def open(self) -> SeparateSong:
+        def separate(m: Material, seed: int) -> Stems:
+            self.calls.append(self.cell)
+            key = (self.cell.steps or 0, self.cell.eta or 0.0, self.cell.cutoff or 0)
+            level = PAPER.get(key, 5.0) + 0.1 * seed
+            noise = np.random.default_rng(seed).standard_normal(m.vocals.shape)
+            noise *= np.sqrt(np.sum(m.vocals**2) / np.sum(noise**2)) * 10 ** (-level / 20)
+            vocals = (m.vocals + noise).astype(np.float32)
+            return {"vocals": vocals, "accompaniment": m.mixture - vocals}
+
+        return separate
+
+
+def test_cells_that_are_the_same_are_one() -> None:
+    cells = GRID.cells()
+    assert len(cells) == 1 + 2 * (1 + 2)
+    assert cells[0] == Sampling(steps=0)
+    assert Sampling(20, None, 0.0) in cells
+    assert Sampling(50, None, 0.4, 5000.0) in cells
+    more = Grid(steps=(5,), eta=(0.0,), start=(0.3, 1.0), sampler=("ddim", "other")).cells()
+    assert len(more) == 4
+
+
+def test_the_grid_is_a_table_and_resumes(data: Path, tmp_path: Path) -> None:
+    Pretender.calls.clear()
+    results = ablate(Pretender, GRID, data, tmp_path / "out", SHORT)
+    calls = len(Pretender.calls)
+    assert calls == 3 * (1 + 2 + 4 * 2)  # songs × (estimate + plain cells + noisy cells × runs)
+    text = (tmp_path / "out" / "ablation.md").read_text("utf-8")
+    assert text.startswith("# Sampling of model\n")
+    lines = grid_table(results, "usdr").splitlines()
+    assert lines[0] == "| T | no noise | η 0.4 unfiltered | η 0.4 fc 5000 Hz |"
+    assert lines[2] == "| 0 (estimate) | 5.00 |  |  |"
+    assert lines[3] == "| 20 | 6.86 | 5.05 ± 0.07 | 8.31 ± 0.07 |"
+    assert "**8.82** ± 0.07" in lines[4]
+    assert "| 20 | η 0.4 fc 5000 Hz | 8.31 | 8.26 |" in text
+    assert "| 20 | η 0.4 fc 5000 Hz | +1.45 [+1.45, +1.45] | 3/3 |" in text
+    ablate(Pretender, GRID, data, tmp_path / "out", SHORT)
+    assert len(Pretender.calls) == calls
+    ablate(Pretender, Grid(steps=(20, 100), eta=(0.0,)), data, tmp_path / "out", SHORT)
+    assert len(Pretender.calls) == calls + 3
+
+
+def test_lower_is_better_where_it_is(data: Path, tmp_path: Path) -> None:
+    results = ablate(
+        Pretender, Grid((20,), (0.0, 0.4), (5000.0,)), data, tmp_path / "out", Options(runs=1)
+    )
+    row = grid_table(results, "multi_resolution_stft").splitlines()[2]
+    plain, noisy = row.split("|")[2:4]
+    assert "**" in noisy
+    assert "**" not in plain
+
+
+@pytest.mark.parametrize("bad", [["--steps", "ten"], ["--eta", "0;1"]])
+def test_the_command_refuses_what_is_no_list(bad: list[str]) -> None:
+    done = CliRunner().invoke(command, ["model", "--data", "songs", *bad])
+    assert done.exit_code == 2
+    assert "is not a list such as 1,2,5" in done.output
