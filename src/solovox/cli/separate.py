@@ -1,0 +1,347 @@
+"""`solovox separate`: songs in, stems out, one after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from solovox.errors import SolovoxError
+
+if TYPE_CHECKING:
+    from solovox.separator import Separator
+
+# Files that are looked for in folders; a file that is named may end as it likes.
+SUFFIXES = (
+    *(".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".mp4"),
+    *(".oga", ".ogg", ".opus", ".wav", ".webm", ".wma"),
+)
+STEMS = ("vocals", "accompaniment")
+RULES = ("exact", "wiener", "generated")
+
+
+@dataclass(frozen=True)
+class Song:
+    """An input file and the name of its output, which may have folders."""
+
+    path: Path
+    track: str
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE_OR_FOLDER...")
+@click.option(
+    "-n",
+    "--name",
+    "--model",
+    "model",
+    default="diff-dmx-small",
+    show_default=True,
+    metavar="MODEL",
+    help="A name of `solovox models`, a model's folder, or a hub id.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default="separated",
+    show_default=True,
+    help="Folder of all output: OUT/MODEL/song/vocals.wav.",
+)
+@click.option(
+    "--filename",
+    default="{track}/{stem}.{ext}",
+    show_default=True,
+    help="File below OUT/MODEL, with {track}, {trackext}, {stem} and {ext}.",
+)
+@click.option("--stem", type=click.Choice(STEMS), help="Write this stem only.")
+@click.option(
+    "--two-stems",
+    type=click.Choice(["vocals"]),
+    expose_value=False,
+    help="Accepted for habit: it is what is done anyway.",
+)
+@click.option("--mp3", "extension", flag_value="mp3", help="Write mp3, 320 kbit/s.")
+@click.option("--ogg", "extension", flag_value="ogg", help="Write Ogg Vorbis.")
+@click.option("--flac", "extension", flag_value="flac", help="Write flac, 24 bits.")
+@click.option(
+    "--wav", "extension", flag_value="wav", default="wav", help="Write wav (the default)."
+)
+@click.option("--int16", "subtype", flag_value="pcm16", help="Write 16 bits; loud stems clip.")
+@click.option("--int24", "subtype", flag_value="pcm24", help="Write 24 bits; loud stems clip.")
+@click.option("--float32", "subtype", flag_value="float", help="Write floats (the default of wav).")
+@click.option("--gain", type=float, default=0.0, metavar="DB", help="Gain of both stems alike.")
+@click.option("--steps", type=int, help="Passes of the generator; 0 takes the one-pass estimate.")
+@click.option("--start", type=float, help="Sampling starts here: 1 is noise, less the estimate.")
+@click.option("--eta", type=float, help="Share of refinement noise, 0 to 1.")
+@click.option("--cutoff", type=float, metavar="HZ", help="Refinement noise is above this.")
+@click.option("--sampler", help="How steps are made.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
+@click.option("--stems", type=click.Choice(RULES), help="How stems are made of what is generated.")
+@click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--precision", default="auto", show_default=True, help="fp32 or bf16.")
+@click.option("--batch-size", type=int, help="Chunks at once on a GPU.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but what failed.")
+@click.pass_context
+def separate(
+    context: click.Context,
+    /,
+    inputs: tuple[str, ...],
+    model: str,
+    out: Path,
+    filename: str,
+    stem: str | None,
+    extension: str,
+    subtype: str | None,
+    gain: float,
+    jobs: int | None,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Separate songs into vocals and accompaniment.
+
+    Folders are searched for songs and keep their structure. The files written are named on standard
+    output. A song that fails is told and the others go on; the exit status is then 1. Settings that
+    are not given are the model's own.
+
+    `-` reads a song from standard input and writes its vocals, or --stem, as wav to standard
+    output.
+    """
+    console = Console(stderr=True)
+    piped = "-" in inputs
+    if piped and (len(inputs) > 1 or sys.stdout.isatty()):
+        raise click.UsageError("'-' goes alone, with standard output redirected: > vocals.wav")
+    songs, failures = ([], []) if piped else find_songs(inputs, out)
+    for failure in failures:
+        _tell(console, failure)
+    if not songs and not piped:
+        context.exit(1)
+
+    with _messages(console, quiet), _clean_end():
+        separator = _load(jobs, model=model, **settings)
+        if piped:
+            _through_pipe(separator, stem or "vocals", subtype, gain)
+            return
+        stems = (stem,) if stem else STEMS
+        path_of = partial(separator.path_of, out=out, filename=filename, ext=extension)
+        named = name_songs(songs, stems, path_of)
+        for before, after in zip(songs, named, strict=True):
+            if before != after:
+                note = f"{after.path}: becomes '{after.track}', for '{before.track}' is taken"
+                _tell(console, note, "Note")
+        work = partial(
+            separator.separate_file,
+            out=out,
+            filename=filename,
+            extension=extension,
+            subtype=subtype,
+            stems=stems,
+            gain=gain,
+        )
+        failed = len(failures) + _separate_all(named, work, console, quiet)
+    if failed:
+        if len(songs) + len(failures) > 1:
+            _tell(console, f"{failed} of {len(songs) + len(failures)} failed")
+        context.exit(1)
+
+
+def find_songs(inputs: Sequence[str], out: Path) -> tuple[list[Song], list[str]]:
+    """The songs that files and folders stand for, and a line for each folder without any.
+
+    A song that is named twice is taken once. Hidden files and those below `out` are passed over.
+    """
+    songs: dict[Path, Song] = {}
+    failures = []
+    for name in inputs:
+        path = Path(name)
+        if not path.is_dir():
+            songs.setdefault(path.resolve(), Song(path, path.stem))
+            continue
+        found = [file for file in sorted(path.rglob("*")) if _is_song(file, path, out)]
+        for file in found:
+            track = file.relative_to(path).with_suffix("").as_posix()
+            songs.setdefault(file.resolve(), Song(file, track))
+        if not found:
+            failures.append(f"{path}: no songs in this folder; they end in {' '.join(SUFFIXES)}")
+    return list(songs.values()), failures
+
+
+def name_songs(
+    songs: Sequence[Song], stems: Sequence[str], path_of: Callable[..., Path]
+) -> list[Song]:
+    """The songs with tracks by which all output files differ: later ones of a name get numbers.
+
+    Args:
+        songs: with the tracks they would like.
+        stems: the stems of each.
+        path_of: (song, stem, track=…) → file.
+
+    Raises:
+        SolovoxError: if no track can tell two files apart.
+    """
+    taken: set[str] = set()
+    named = []
+    for song in songs:
+        for number in count(1):
+            track = song.track if number == 1 else f"{song.track} ({number})"
+            paths = {_same(path_of(song.path, stem, track=track)) for stem in stems}
+            if len(paths) < len(stems):
+                raise SolovoxError("--filename must have {stem}, or the stems overwrite each other")
+            if not paths & taken:
+                break
+            if number > len(songs):
+                raise SolovoxError("--filename must have {track}, or songs overwrite each other")
+        taken |= paths
+        named.append(Song(song.path, track))
+    return named
+
+
+def _same(path: Path) -> str:
+    """What is equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _is_song(file: Path, folder: Path, out: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return (
+        file.suffix.lower() in SUFFIXES
+        and not hidden
+        and file.is_file()
+        and not file.resolve().is_relative_to(out.resolve())
+    )
+
+
+def _separate_all(
+    songs: Sequence[Song], work: Callable[..., dict[str, Path]], console: Console, quiet: bool
+) -> int:
+    """How many songs failed."""
+    failed = 0
+    with _bar(console, quiet) as bar:
+        for number, song in enumerate(songs, 1):
+            title = f"[{number}/{len(songs)}] {click.format_filename(song.path.name)}"
+            task = bar.add_task(escape(title), total=1.0)
+            try:
+                paths = work(
+                    song.path,
+                    track=song.track,
+                    progress=lambda share, task=task: bar.update(task, completed=share),
+                )
+            except Exception as error:  # of any kind: the other songs are to be done
+                failed += 1
+                _tell(console, _one_line(song.path, error))
+            else:
+                for path in () if quiet else paths.values():
+                    click.echo(click.format_filename(path))
+            bar.remove_task(task)
+    return failed
+
+
+def _load(jobs: int | None, **settings: Any) -> Separator:
+    import torch
+
+    from solovox.separator import Separator
+
+    if jobs:
+        torch.set_num_threads(jobs)
+    return Separator(**settings)
+
+
+def _through_pipe(separator: Separator, stem: str, subtype: str | None, gain: float) -> None:
+    from solovox.audio import AudioReader, AudioWriter
+    from solovox.separator import BLOCK
+
+    factor = 10 ** (gain / 20)
+    with AudioReader(sys.stdin.buffer) as reader:
+        rate, channels = reader.sample_rate, reader.channels
+        try:
+            with AudioWriter(sys.stdout.buffer, rate, channels, subtype) as writer:
+                for part in separator.stream(reader.blocks(BLOCK), rate, name="standard input"):
+                    writer.write(part[stem] * factor)
+        except BaseException:
+            # Whoever reads may be gone: what is still buffered must not fail once more at exit.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
+
+
+def _bar(console: Console, quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        redirect_stdout=sys.stdout.isatty(),  # else paths would go where the bar goes
+    )
+
+
+def _tell(console: Console, message: str, kind: str = "Error") -> None:
+    line = f"{kind}: {click.format_filename(message)}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _one_line(path: Path, error: Exception) -> str:
+    """A failure as one line that names the song."""
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, SolovoxError):
+        return lines[0] if str(path) in lines[0] else f"{path}: {lines[0]}"
+    return f"{path}: unexpected {type(error).__name__}: {lines[0]}"
+
+
+@contextmanager
+def _messages(console: Console, quiet: bool) -> Iterator[None]:
+    """Shows what the package logs."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if record.levelno < logging.WARNING:
+                console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+            else:
+                _tell(console, text, "Warning")
+
+    logger, handler = logging.getLogger("solovox"), Handler()
+    before = logger.level
+    chatty = console.is_terminal and not quiet
+    logger.setLevel(logging.INFO if chatty else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _clean_end() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP unwind, so that temporary files go; exit status 128 + signal."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    try:
+        before = {number: signal.signal(number, end) for number in numbers if number is not None}
+    except ValueError:  # not in the main thread, which alone gets signals
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
