@@ -41,16 +41,19 @@ class SeparationModel(nn.Module):
         self.generator = generator
 
     def level(self, mixture: Tensor) -> Tensor:
-        """The gain [batch, 1, 1] to divide a mixture [batch, 2, samples] by, and to multiply the vocals by afterwards.
+        """The gain [batch, 1, 1] to divide a mixture [batch, 2, samples] by, and to multiply the
+        vocals by afterwards.
 
-        It is the mixture's RMS level, at least -60 dB, so that silence stays silence; one for a model that takes audio as it is.
+        It is the mixture's RMS level, at least -60 dB, so that silence stays silence; one for a
+        model that takes audio as it is.
         """
         if not self.config.normalise:
             return mixture.new_ones(mixture.shape[0], 1, 1)
         return mixture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-3)
 
     def condition(self, mixture: Tensor) -> Features:
-        """What the conditioner hears in a mixture, with its estimate and the mixture in the codec's space."""
+        """What the conditioner hears in a mixture, with its estimate and the mixture in the codec's
+        space."""
         features = cast(Features, self.conditioner(mixture))
         mean = None if features.estimate is None else self.codec.encode(features.estimate)
         return replace(features, mean=mean, mixture=self.codec.encode(mixture))

@@ -1,11 +1,12 @@
 """The models by name, as constants: the papers' and the bundled ones.
 
-A model's configuration is plain frozen dataclasses. It travels with the weights as JSON, in which every part names its kind; an
-unknown kind or key is an error, never ignored. A new codec, conditioner or generator is one class and one line in a table here.
+A model's configuration is plain frozen dataclasses. It travels with the weights as JSON, in which
+every part names its kind; an unknown kind or key is an error, never ignored. A new codec,
+conditioner or generator is one class and one line in a table here.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from torch import nn
@@ -90,6 +91,13 @@ _PARTS: dict[str, dict[str, tuple[type, Callable[[Any], Any]]]] = {
 DIFF_DMX = ModelConfig("diff-dmx", WaveformConfig(), ConditionerConfig(), GeneratorConfig())
 """Diff-DMX-RT at paper size: 99 M parameters (arXiv 2511.21342)."""
 
+DIFF_DMX_PLAIN = replace(
+    DIFF_DMX,
+    name="diff-dmx-plain",
+    conditioner=ConditionerConfig(attention_levels=0, transformer_layers=0),
+)
+"""Diff-DMX without attention and transformer in the conditioner: 71 M parameters."""
+
 DIFF_DMX_SMALL = ModelConfig(
     "diff-dmx-small",
     LappedConfig(),
@@ -101,7 +109,9 @@ DIFF_DMX_SMALL = ModelConfig(
 )
 """The model that ships: the same system, small enough for a laptop."""
 
-PRESETS: dict[str, ModelConfig] = {preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_SMALL)}
+PRESETS: dict[str, ModelConfig] = {
+    preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL)
+}
 
 
 def build_model(preset: ModelConfig | str) -> SeparationModel:

@@ -30,4 +30,5 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def shape_noise(self, noise: Tensor, cutoff: float) -> Tensor:
-        """White noise of the space, high-passed at `cutoff` Hz (Butterworth, order 4) and rescaled to unit variance."""
+        """White noise of the space, high-passed at `cutoff` Hz (Butterworth, order 4) and rescaled
+        to unit variance."""

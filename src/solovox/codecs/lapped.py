@@ -1,21 +1,26 @@
-"""An orthonormal lapped transform: waveform diffusion in coefficients that a small network can afford.
+"""An orthonormal lapped transform: waveform diffusion in coefficients that a small network can
+afford.
 
 The MDCT with a sine window, as one strided convolution and its transpose, with N bands:
 
     basis[k, n] = sqrt(2/N) · sin(π(n + ½)/2N) · cos(π(n + ½ + N/2)(k + ½)/N),   0 ≤ n < 2N
 
-The basis is orthonormal over the whole signal, so white noise in is white noise out and diffusion in the coefficients *is* diffusion on
-the waveform, N samples at a time. Frame i is centred on sample i·N:
+The basis is orthonormal over the whole signal, so white noise in is white noise out and diffusion
+in the coefficients *is* diffusion on the waveform, N samples at a time. Frame i is centred on
+sample i·N:
 
     samples          |0      N|      2N|      3N|
     frame 0  [-N ····|········]
     frame 1          [········|········]
     frame 2                   [········|········]
 
-Left and right are turned into mid and side first, an orthonormal rotation too: a voice in the centre is all mid.
+Left and right are turned into mid and side first, an orthonormal rotation too: a voice in the
+centre is all mid.
 
-A voice falls off with frequency, white noise does not. Dividing by a tilted weight (half of a voice's fall, in dB) lets sampling spend its
-steps on all bands: the noise is then white in the weighted coefficients. Source: Princen & Bradley 1986; Malvar 1992.
+A voice falls off with frequency, white noise does not. Dividing by a tilted weight (half of a
+voice's fall, in dB) lets sampling spend its
+steps on all bands: the noise is then white in the weighted coefficients. Source: Princen & Bradley
+    1986; Malvar 1992.
 """
 
 import math
@@ -27,6 +32,7 @@ from torch import Tensor
 
 from solovox.codecs.base import Codec
 from solovox.diffusion.refinement import butterworth_highpass
+from solovox.stereo import mid_side
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class LappedConfig:
 
     Attributes:
         bands: N, bands a channel and samples a frame.
-        scale: level of the coefficients of a voice before weighting, so that its standard deviation is near 1 after it.
+        scale: level of the coefficients of a voice before weighting, so that its standard deviation
+            is near 1 after it.
         corner: frequency above which the weight falls, in Hz.
         tilt: exponent of the fall; the weight is (1 + (f/corner)²)^(-tilt/2). 0 is no weighting.
     """
@@ -55,14 +62,9 @@ def lapped_basis(bands: int) -> Tensor:
     return math.sqrt(2 / bands) * window * torch.cos(math.pi / bands * (n + bands / 2) * k)
 
 
-def mid_side(x: Tensor, dim: int) -> Tensor:
-    """Left and right of axis `dim` turned into mid and side, or back: orthonormal, its own inverse."""
-    left, right = x.chunk(2, dim=dim)
-    return torch.cat((left + right, left - right), dim=dim) * math.sqrt(0.5)
-
-
 class Lapped(Codec):
-    """Stereo audio as weighted lapped-transform coefficients, [batch, 2·bands, frames], mid before side."""
+    """Stereo audio as weighted lapped-transform coefficients, [batch, 2·bands, frames], mid before
+    side."""
 
     basis: Tensor
     frequency: Tensor
@@ -102,7 +104,8 @@ class Lapped(Codec):
         return mid_side(audio.reshape(batch, 2, -1)[..., self.bands : self.bands + samples], dim=1)
 
     def shape_noise(self, noise: Tensor, cutoff: float) -> Tensor:
-        """Noise weighted by the filter's response at each band's centre, then rescaled to unit variance."""
+        """Noise weighted by the filter's response at each band's centre, then rescaled to unit
+        variance."""
         response = butterworth_highpass(self.frequency, cutoff)
         response = response / response.square().mean().sqrt()
         return noise * response.repeat(2)[:, None]

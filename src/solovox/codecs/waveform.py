@@ -42,5 +42,5 @@ class Waveform(Codec):
         samples = noise.shape[-1]
         frequency = torch.fft.rfftfreq(samples, 1 / self.sample_rate, device=noise.device)
         response = butterworth_highpass(frequency, cutoff).to(noise.dtype)
-        filtered = torch.fft.irfft(torch.fft.rfft(noise) * response, n=samples)
-        return filtered / response.square().mean().sqrt()
+        filtered: Tensor = torch.fft.irfft(torch.fft.rfft(noise) * response, n=samples)
+        return filtered.div(response.square().mean().sqrt())

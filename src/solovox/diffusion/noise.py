@@ -1,4 +1,5 @@
-"""Noise that does not depend on batching: every item has a stream of its own, made from the seed and the item's index."""
+"""Noise that does not depend on batching: every item has a stream of its own, made from the seed
+and the item's index."""
 
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ _MASK = 2**64 - 1
 
 
 def item_generator(seed: int, index: int) -> torch.Generator:
-    """A generator for item `index` of a run; neighbouring seeds and indices give unrelated streams (SplitMix64)."""
+    """A generator for item `index` of a run; neighbouring seeds and indices give unrelated streams
+    (SplitMix64)."""
     z = (seed * 0xBF58476D1CE4E5B9 + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -22,13 +24,15 @@ def item_generator(seed: int, index: int) -> torch.Generator:
 class ChunkNoise:
     """Noise for a batch of chunks, each with a stream of its own.
 
-    The stream depends on the seed and the chunk's index alone, so what a chunk gets is the same in any batch.
+    The stream depends on the seed and the chunk's index alone, so what a chunk gets is the same in
+    any batch.
 
     Args:
         seed: the run's seed.
         indices: the chunks' indices in the song.
         shape: the shape of one chunk's noise, without the batch.
-        device: where the noise is wanted; it is always drawn on the CPU, so that every device gets the same.
+        device: where the noise is wanted; it is always drawn on the CPU, so that every device gets
+            the same.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """The v-objective: what the generator learns, apart from the network that learns it.
 
-With x_t = alpha·x0 + sigma·eps, the velocity v = alpha·eps - sigma·x0 is x_t turned by a quarter: the pair (x_t, v) is the pair
-(x0, eps) rotated by the angle πt/2. Hence both can be had back from x_t and v, and every t weighs alike in the loss.
-Source: Diff-DMX (arXiv 2511.21342), Eq. 1-3, 5, 6; Salimans & Ho 2022. t is broadcast: a scalar or [batch].
+With x_t = alpha·x0 + sigma·eps, the velocity v = alpha·eps - sigma·x0 is x_t turned by a quarter:
+the pair (x_t, v) is the pair (x0, eps) rotated by the angle πt/2. Hence both can be had back from
+x_t and v, and every t weighs alike in the loss. Source: Diff-DMX (arXiv 2511.21342), Eq. 1-3, 5, 6;
+Salimans & Ho 2022. t is broadcast: a scalar or [batch].
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def _rotate(first: Tensor, second: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """(alpha·first + sigma·second, alpha·second - sigma·first), t broadcast over all but the batch."""
+    """(alpha·first + sigma·second, alpha·second - sigma·first), t broadcast over all but the
+    batch."""
     t = t.reshape(t.shape + (1,) * (first.dim() - t.dim())) if t.dim() else t
     a, s = alpha(t).to(first.dtype), sigma(t).to(first.dtype)
     return a * first + s * second, a * second - s * first
@@ -52,8 +54,10 @@ def draw_times_and_noise(
 ) -> tuple[Tensor, Tensor]:
     """(t [items], eps [items, *shape]) for training items, each from a stream of its own.
 
-    They depend on the seed and the item's index alone: not on the number of processes, nor on where a run was stopped. The times
-    are stratified: of each `batch` consecutive items, one falls into each of `batch` equal parts of [0, 1].
+    They depend on the seed and the item's index alone: not on the number of processes, nor on where
+    a run was stopped. The times
+    are stratified: of each `batch` consecutive items, one falls into each of `batch` equal parts of
+        [0, 1].
     """
     times, noise = [], []
     for index in indices:

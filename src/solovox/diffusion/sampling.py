@@ -2,9 +2,12 @@
 
     sampler(velocity, x, times, …) → x0
 
-`x` is x_t at times[0]; `times` falls to 0, where x_0 is the result. A sampler knows nothing of networks, conditions or audio.
-Source: Diff-DMX (arXiv 2511.21342), Eq. 5-10 with the indices of Eq. 8 and 9 in DDIM's order (Song et al. 2021).
+`x` is x_t at times[0]; `times` falls to 0, where x_0 is the result. A sampler knows nothing of
+networks, conditions or audio. Source: Diff-DMX (arXiv 2511.21342), Eq. 5-10 with the indices of Eq.
+8 and 9 in DDIM's order (Song et al. 2021).
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,10 +42,12 @@ def ddim(
     """
     if eta and refinement is None:
         raise ValueError("eta > 0 needs a source of refinement noise")
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         x0, eps = undiffuse(x, velocity(x, t.to(x.dtype)), t)
         delta = refinement_scale(t, s, eta)
-        direction = (sigma(s).square() - delta.square()).sqrt()  # keeps the variance of the noise, Eq. 9
+        direction = (
+            sigma(s).square() - delta.square()
+        ).sqrt()  # keeps the variance of the noise, Eq. 9
         x = alpha(s).to(x.dtype) * x0 + direction.to(x.dtype) * eps
         if refinement is not None and delta > 0:
             x = x + delta.to(x.dtype) * refinement()
@@ -50,6 +55,7 @@ def ddim(
 
 
 def warm_start(estimate: Tensor, noise: Tensor, start: float) -> Tensor:
-    """x_t at t = `start` as if the estimate were the clean signal (stochastic regeneration, Lemercier et al. 2023)."""
+    """x_t at t = `start` as if the estimate were the clean signal (stochastic regeneration,
+    Lemercier et al. 2023)."""
     t = torch.tensor(start, dtype=torch.float64)
     return alpha(t).to(noise.dtype) * estimate + sigma(t).to(noise.dtype) * noise

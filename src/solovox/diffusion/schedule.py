@@ -2,8 +2,9 @@
 
     x_t = alpha·x0 + sigma·eps,   alpha = cos(πt/2),   sigma = sin(πt/2),   t ∈ [0, 1]
 
-t = 0 is the clean signal, t = 1 is noise alone, and alpha² + sigma² = 1 keeps the variance at one in between.
-The log-SNR is λ = log(alpha/sigma). Source: Diff-DMX (arXiv 2511.21342), Eq. 1; Salimans & Ho 2022.
+t = 0 is the clean signal, t = 1 is noise alone, and alpha² + sigma² = 1 keeps the variance at one
+in between. The log-SNR is λ = log(alpha/sigma). Source: Diff-DMX (arXiv 2511.21342), Eq. 1;
+Salimans & Ho 2022.
 """
 
 import math
@@ -36,7 +37,7 @@ def _uniform(u: Tensor) -> Tensor:
 
 
 def _cosine(u: Tensor) -> Tensor:
-    return 1 - torch.cos(u * (math.pi / 2))
+    return 2 * torch.sin(u * (math.pi / 4)).square()  # = 1 - cos(πu/2)
 
 
 def _log_snr(u: Tensor) -> Tensor:
@@ -57,8 +58,10 @@ def times(steps: int, start: float = 1.0, spacing: str = "uniform") -> Tensor:
 
     Args:
         steps: number of steps T, at least 1.
-        start: first time, in (0, 1]; below 1 sampling starts from an estimate instead of from noise.
-        spacing: "uniform" in t (the papers'), "cosine" (finer near t = 0) or "log-snr" (equal steps of λ).
+        start: first time, in (0, 1]; below 1 sampling starts from an estimate instead of from
+            noise.
+        spacing: "uniform" in t (the papers'), "cosine" (finer near t = 0) or "log-snr" (equal steps
+            of λ).
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, not {steps}")

@@ -1,19 +1,24 @@
 """The small model: one U-Net of band tokens, twice, as conditioner and as generator.
 
-A spectrum [batch, features, bins, frames] is cut into bands that are narrow at low and wide at high frequencies (mel scale), and `patch` frames
-of a band become one token. 2-D convolutions over bands × time share their weights over both: what is learnt of a voice at one pitch serves
-at the next. Source of the split: Luo & Yu 2023 (BSRNN).
+A spectrum [batch, features, bins, frames] is cut into bands that are narrow at low and wide at high
+frequencies (mel scale), and `patch` frames of a band become one token. 2-D convolutions over bands
+× time share their weights over both: what is learnt of a voice at one pitch serves at the next.
+Source of the split: Luo & Yu 2023 (BSRNN).
 
-Conditioner. Log-magnitudes of left, right, mid and side → tokens → a bounded mask on mid and side → the one-pass estimate μ, and the spread r,
-the standard deviation of its error in each coefficient of the codec. As in Diff-DMX it hands one embedding a level to the generator.
+Conditioner. Log-magnitudes of left, right, mid and side → tokens → a bounded mask on mid and side →
+the one-pass estimate μ, and the spread r, the standard deviation of its error in each coefficient
+of the codec. As in Diff-DMX it hands one embedding a level to the generator.
 
-Generator. With x0 ~ N(μ, r²) the best velocity is known in closed form, so the network learns only what is left:
+Generator. With x0 ~ N(μ, r²) the best velocity is known in closed form, so the network learns only
+what is left:
 
     x̂0 = μ + (alpha·r²/w)·z,   z = (x_t - alpha·μ)/w,   w² = alpha²·r² + sigma²
-    v  = (alpha·x_t - x̂0)/sigma + (r/w)·net(z, μ, r, t) = alpha·sigma·(1 - r²)/w·z - sigma·μ + (r/w)·net(z, μ, r, t)
+    v  = (alpha·x_t - x̂0)/sigma + (r/w)·net(z, μ, r, t)
+       = alpha·sigma·(1 - r²)/w·z - sigma·μ + (r/w)·net(z, μ, r, t)
 
-Input and target of `net` have unit variance at every t and in every coefficient, in the manner of Karras et al. 2022 (EDM). Where the
-conditioner is sure (r → 0, nobody sings), the generator cannot add a voice.
+Input and target of `net` have unit variance at every t and in every coefficient, in the manner of
+Karras et al. 2022 (EDM). Where the conditioner is sure (r → 0, nobody sings), the generator cannot
+add a voice.
 """
 
 import math
@@ -26,6 +31,8 @@ from torch import Tensor, nn
 
 from solovox.diffusion.schedule import alpha, sigma
 from solovox.networks.features import Features
+from solovox.networks.layers import Attention, FiLM, TimeEmbedding
+from solovox.stereo import mid_side
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class BandSplitConditionerConfig:
     """Settings of the small model's conditioner.
 
     Attributes:
-        hop: samples from frame to frame, as in the codec; the spectrogram's window is four times as long.
+        hop: samples from frame to frame, as in the codec; the spectrogram's window is four times as
+            long.
         bands: bands of the split.
         patch: frames a token.
         widths: channels of the tokens, level by level.
@@ -70,7 +78,8 @@ class BandSplitGeneratorConfig:
 
 
 def mel_band_edges(bins: int, bands: int, sample_rate: int) -> list[int]:
-    """The bands + 1 edges of a split of `bins` linear bins into bands of equal width in mel, each at least one bin."""
+    """The bands + 1 edges of a split of `bins` linear bins into bands of equal width in mel, each
+    at least one bin."""
 
     def mel(hertz: float) -> float:
         return 1127 * math.log(1 + hertz / 700)
@@ -90,17 +99,16 @@ class BandSplit(nn.Module):
     def __init__(self, edges: list[int], features: int, patch: int, width: int) -> None:
         super().__init__()
         self.patch = patch
-        self.embed = nn.ModuleList(
-            nn.Linear((high - low) * features * patch, width)
-            for low, high in pairwise(edges)
-        )
+        self.values = [(high - low) * features * patch for low, high in pairwise(edges)]
+        self.embed = nn.ModuleList(nn.Linear(values, width) for values in self.values)
 
     def forward(self, spectrum: Tensor) -> Tensor:
+        """The tokens of a spectrum."""
         batch, features, bins, frames = spectrum.shape
         spectrum = F.pad(spectrum, (0, -frames % self.patch))
         rows = spectrum.reshape(batch, features, bins, -1, self.patch).permute(0, 3, 2, 1, 4)
         rows = rows.reshape(batch, rows.shape[1], -1)  # a frame's values lie band after band
-        bands = rows.split([embed.in_features for embed in self.embed], dim=2)
+        bands = torch.split(rows, self.values, dim=2)
         tokens = [embed(band) for embed, band in zip(self.embed, bands, strict=True)]
         return torch.stack(tokens, dim=1).permute(0, 3, 1, 2)
 
@@ -115,11 +123,11 @@ class BandMerge(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.hidden = nn.Linear(width, 2 * width)
         self.unfold = nn.ModuleList(
-            nn.Linear(2 * width, (high - low) * features * patch)
-            for low, high in pairwise(edges)
+            nn.Linear(2 * width, (high - low) * features * patch) for low, high in pairwise(edges)
         )
 
     def forward(self, tokens: Tensor, frames: int) -> Tensor:
+        """The spectrum of tokens, cut to `frames` frames."""
         rows = tokens[:, :, : len(self.unfold)].permute(0, 2, 3, 1)
         batch, _, steps, _ = rows.shape
         hidden = F.gelu(self.hidden(self.norm(rows)))
@@ -133,13 +141,15 @@ class BandMerge(nn.Module):
 
 
 def channel_norm(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm over the channels of [batch, channels, bands, tokens], which lie last in memory."""
+    """Layer norm over the channels of [batch, channels, bands, tokens], which lie last in
+    memory."""
     rows = x.permute(0, 2, 3, 1)
     return F.layer_norm(rows, rows.shape[-1:], gain, shift).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
-    """x + 2 × (norm → SiLU → 3×3 convolution), with FiLM from the time embedding before the second convolution."""
+    """x + 2 × (norm → SiLU → 3×3 convolution), with FiLM from the time embedding before the second
+    convolution."""
 
     def __init__(self, width: int, time_width: int) -> None:
         super().__init__()
@@ -147,54 +157,46 @@ class ResidualBlock(nn.Module):
         self.shift = nn.Parameter(torch.zeros(2, width))
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.film = nn.Linear(time_width, 2 * width) if time_width else None
+        self.film = FiLM(time_width, width) if time_width else None
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
+        """The tokens, refined; `time` is [batch, time_width]."""
         h = self.first(F.silu(channel_norm(x, self.gain[0], self.shift[0])))
         h = channel_norm(h, self.gain[1], self.shift[1])
         if self.film is not None and time is not None:
-            gain, shift = self.film(time)[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + gain) + shift
-        return x + self.second(F.silu(h))
+            scale, shift = self.film(time)
+            h = h * (1 + scale) + shift
+        y: Tensor = x + self.second(F.silu(h))
+        return y
 
 
-def rotary(x: Tensor) -> Tensor:
-    """Queries or keys [..., positions, width] turned by their position (rotary embedding, Su et al. 2021)."""
-    positions, width = x.shape[-2:]
-    rate = 10000 ** (-torch.arange(0, width, 2, device=x.device, dtype=torch.float32) / width)
-    angle = torch.arange(positions, device=x.device, dtype=torch.float32)[:, None] * rate
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
+class Blocks(nn.ModuleList):
+    """Residual blocks one after the other."""
+
+    def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
+        """The tokens, refined by each block in turn."""
+        for block in self:
+            x = block(x, time)
+        return x
 
 
-class TimeAttention(nn.Module):
-    """x + self-attention along time, each band by itself, with rotary positions."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-        nn.init.zeros_(self.out.weight)
+class TimeAttention(Attention):
+    """Self-attention along time, each band by itself, on [batch, width, bands, tokens]."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The tokens after each has looked at all of its band."""
         rows = x.permute(0, 2, 3, 1)
-        batch, bands, steps, width = rows.shape
-        heads = self.project(self.norm(rows)).reshape(batch * bands, steps, 3, self.heads, -1)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(rotary(query), rotary(key), value)
-        y = self.out(y.transpose(1, 2).reshape(batch, bands, steps, width))
-        return x + y.permute(0, 3, 1, 2)
+        return super().forward(rows.flatten(0, 1)).reshape(rows.shape).permute(0, 3, 1, 2)
 
 
 class BandUNet(nn.Module):
-    """A U-Net over tokens [batch, width, bands, tokens]; bands and tokens halve from level to level.
+    """A U-Net over tokens [batch, width, bands, tokens]; bands and tokens halve from level to
+    level.
 
-    The same class serves the conditioner, whose decoder levels are its embeddings, and the generator, which takes those embeddings in its
-    encoder, level by level, and is modulated by time.
+    The same class serves the conditioner, whose decoder levels are its embeddings, and the
+    generator, which takes those embeddings in its encoder, level by level, and is modulated by
+    time.
     """
 
     def __init__(
@@ -209,18 +211,19 @@ class BandUNet(nn.Module):
         self.stride = 2 ** (len(widths) - 1)
         pairs = list(pairwise(widths))
 
-        def level(width: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(width, time_width) for _ in range(blocks))
+        def level(width: int) -> Blocks:
+            return Blocks([ResidualBlock(width, time_width) for _ in range(blocks)])
 
         self.encoder = nn.ModuleList(level(width) for width in widths)
         self.decoder = nn.ModuleList(level(width) for width in widths[:-1])
-        self.attention = TimeAttention(widths[-1], heads)
+        self.attention = TimeAttention(widths[-1], heads, widths[-1] // heads)
         self.bottom = level(widths[-1])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
         self.skip = nn.ModuleList(nn.Conv2d(2 * a, a, 1) for a in widths[:-1])
         self.inject = nn.ModuleList(
-            nn.Conv2d(c, w, 1) for c, w in zip(condition_widths, widths, strict=bool(condition_widths))
+            nn.Conv2d(c, w, 1)
+            for c, w in zip(condition_widths, widths, strict=bool(condition_widths))
         )
 
     def forward(
@@ -236,29 +239,20 @@ class BandUNet(nn.Module):
                 x = self.down[depth - 1](x)
             if conditions:
                 x = x + self.inject[depth](conditions[depth])
-            for block in blocks:
-                x = block(x, time)
-        x = self.attention(x)
-        for block in self.bottom:
-            x = block(x, time)
+            x = blocks(x, time)
+        x = self.bottom(self.attention(x), time)
         levels = [x]
         for depth in reversed(range(len(self.decoder))):
             x = self.skip[depth](torch.cat((self.up[depth](x), skips[depth]), dim=1))
-            for block in self.decoder[depth]:
-                x = block(x, time)
+            x = self.decoder[depth](x, time)
             levels.append(x)
         levels.reverse()
         return tuple(levels)
 
 
-def mid_side(x: Tensor, dim: int) -> Tensor:
-    """Left and right of axis `dim` turned into mid and side, or back: orthonormal, its own inverse."""
-    left, right = x.chunk(2, dim=dim)
-    return torch.cat((left + right, left - right), dim=dim) * math.sqrt(0.5)
-
-
 class BandSplitConditioner(nn.Module):
-    """The one-pass estimate of the vocals by a bounded mask on the mixture's mid and side, and its spread."""
+    """The one-pass estimate of the vocals by a bounded mask on the mixture's mid and side, and its
+    spread."""
 
     window: Tensor
 
@@ -266,7 +260,8 @@ class BandSplitConditioner(nn.Module):
         super().__init__()
         self.hop = config.hop
         self.register_buffer("window", torch.hann_window(4 * config.hop), persistent=False)
-        # The spectrogram has two bins for each band of the codec, and one more, at Nyquist, which is left out.
+        # The spectrogram has two bins for each band of the codec, and one more, at Nyquist, which
+        # is left out.
         edges = mel_band_edges(config.hop, config.bands, config.sample_rate)
         fine = [2 * edge for edge in edges]
         width = config.widths[0]
@@ -278,7 +273,8 @@ class BandSplitConditioner(nn.Module):
     def forward(self, mixture: Tensor) -> Features:
         """Embeddings, estimate and spread for a mixture [batch, 2, samples] of level one."""
         batch, _, samples = mixture.shape
-        # Frame i is centred on sample i·hop, and the last one lies at or behind the end, as in the codec.
+        # Frame i is centred on sample i·hop, and the last one lies at or behind the end, as in the
+        # codec.
         padded = F.pad(mixture.flatten(0, 1), (2 * self.hop, 2 * self.hop + -samples % self.hop))
         spectrum = torch.stft(
             padded,
@@ -288,7 +284,7 @@ class BandSplitConditioner(nn.Module):
             center=False,
             normalized=True,
             return_complex=True,
-        ).unflatten(0, (batch, 2))
+        ).reshape(batch, 2, 2 * self.hop + 1, -1)
         middle = mid_side(spectrum, dim=1)
         magnitude = torch.cat((spectrum, middle), dim=1)[:, :, :-1].abs()
         levels = self.unet(self.split(0.3 * torch.log(magnitude + 1e-4) + 1))
@@ -301,7 +297,7 @@ class BandSplitConditioner(nn.Module):
             window=self.window,
             normalized=True,
             length=samples,
-        ).unflatten(0, (batch, 2))
+        ).reshape(batch, 2, samples)
         # The spread is learnt about the estimate as it is; its loss does not turn the trunk.
         log_spread = self.log_spread(levels[0].detach(), frames)
         spread = torch.exp(log_spread.clamp(-6, 3) - 1.5)
@@ -311,28 +307,20 @@ class BandSplitConditioner(nn.Module):
 class BandSplitGenerator(nn.Module):
     """The velocity around the conditioner's Gaussian prior, in the lapped transform's space."""
 
-    frequency: Tensor
-
     def __init__(self, config: BandSplitGeneratorConfig) -> None:
         super().__init__()
         edges = mel_band_edges(config.bins, config.bands, config.sample_rate)
         width = config.widths[0]
         time_width = 2 * width
         self.bins = config.bins
-        self.register_buffer(
-            "frequency", math.pi * torch.logspace(-1, 1.5, width // 2), persistent=False
-        )
-        self.time = nn.Sequential(
-            nn.Linear(width, time_width), nn.SiLU(), nn.Linear(time_width, time_width), nn.SiLU()
-        )
+        self.time = TimeEmbedding(256, time_width, time_width, spread=2.0)
         self.split = BandSplit(edges, 8, config.patch, width)
         self.unet = BandUNet(
             config.widths, config.blocks, config.heads, time_width, config.condition_widths
         )
         self.merge = BandMerge(edges, 2, config.patch, width)
-        for unfold in self.merge.unfold:
-            nn.init.zeros_(unfold.weight)
-            nn.init.zeros_(unfold.bias)
+        for parameter in self.merge.unfold.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
         """The velocity at x_t [batch, 2·bins, frames] and t, a scalar or [batch]."""
@@ -344,9 +332,10 @@ class BandSplitGenerator(nn.Module):
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
         inputs = torch.cat((z, mean, torch.log(spread) + 2, features.mixture), dim=1)
-        tokens = self.split(inputs.unflatten(1, (8, self.bins)))
-        phase = t[:, None] * self.frequency
-        time = self.time(torch.cat((phase.cos(), phase.sin()), dim=1))
-        tokens = self.unet(tokens, time, features.embeddings)[0]
+        tokens = self.split(inputs.reshape(len(x_t), 8, self.bins, -1))
+        tokens = self.unet(tokens, self.time(t), features.embeddings)[0]
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)
-        return a * s * (1 - spread.square()) / scale * z - s * mean + spread / scale * correction
+        velocity: Tensor = (
+            a * s * (1 - spread.square()) / scale * z - s * mean + spread / scale * correction
+        )
+        return velocity

@@ -11,10 +11,12 @@ class Features:
 
     Attributes:
         embeddings: one tensor a level, in the order in which the generator takes them.
-        estimates: auxiliary one-pass estimates of the vocals as audio [batch, 2, samples], coarse to fine.
+        estimates: auxiliary one-pass estimates of the vocals as audio [batch, 2, samples], coarse
+            to fine.
         mean: the finest estimate in the codec's space, [batch, channels, frames].
         mixture: the mixture in the codec's space.
-        spread: the standard deviation of the error that the conditioner expects of `mean`, same shape.
+        spread: the standard deviation of the error that the conditioner expects of `mean`, same
+            shape.
     """
 
     embeddings: tuple[Tensor, ...]
