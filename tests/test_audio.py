@@ -93,7 +93,7 @@ def correlation(a: FloatArray, b: FloatArray) -> float:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("samples", [1, 1151, 50_001])
-@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+@pytest.mark.parametrize("rate", [22050, 44100])
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
 def test_what_is_written_reads_back_with_its_length_rate_and_channels(
     tmp_path: Path, suffix: str, rate: int, samples: int, channels: int
@@ -124,7 +124,7 @@ FFMPEG_ONLY = [
 ]
 
 
-@pytest.mark.parametrize("samples", [1200, 44100, 50_001])
+@pytest.mark.parametrize("samples", [1200, 50_001])
 @pytest.mark.parametrize(("name", "codec", "rate", "kind", "options"), FFMPEG_ONLY)
 def test_coders_padding_is_not_sound(
     tmp_path: Path,
@@ -323,7 +323,7 @@ def test_seek_goes_back_too(library: dict[str, Path]) -> None:
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "m4a"])
 def test_memory_does_not_grow_with_length(tmp_path: Path, suffix: str) -> None:
     peaks = []
-    for seconds in (5, 60):
+    for seconds in (3, 30):
         path = tmp_path / f"song.{suffix}"
         out = path if suffix != "m4a" else tmp_path / "out.wav"
         if suffix == "m4a":
@@ -542,6 +542,20 @@ def test_chained_files_are_read_to_their_end(tmp_path: Path) -> None:
         both = (tmp_path / f"a.{suffix}").read_bytes() + (tmp_path / f"b.{suffix}").read_bytes()
         (tmp_path / f"ab.{suffix}").write_bytes(both)
         assert 50_000 <= read_audio(tmp_path / f"ab.{suffix}")[0].shape[1] < 56_000
+
+
+def test_tags_around_an_mp3_are_not_sound(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    write_audio(path, tones(44100), 44100)
+    data, picture = path.read_bytes(), np.random.default_rng(0).bytes(20_000)
+    id3v1 = b"TAG" + b"a" * 125
+    id3v2 = b"ID3\3\0\0\0\1\x1c\x2a" + b"APIC" + struct.pack(">IH", 20_000, 0) + picture
+    lyrics = b"LYRICSBEGININD00002" + b"x" * 300 + b"000319LYRICS200"
+    for tagged in (data + id3v1, id3v2 + data, data + lyrics + id3v1):
+        path.write_bytes(tagged)
+        assert read_audio(path)[0].shape == (2, 44100)
+    path.write_bytes(data[:9000] + bytes(4000) + data[13_000:])
+    assert "ends early or is damaged" in error_of(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])

@@ -55,10 +55,10 @@ def open_source(
         file = path
     if _for_soundfile(file, name):
         try:
-            return SoundFileSource(file, name, opened)
+            return SoundFileSource(_Quiet(file), name, opened)
         except soundfile.LibsndfileError:
             file.seek(0)
-    return AvSource(file, name, opened)
+    return AvSource(_Quiet(file), name, opened)
 
 
 def _open_file(path: str | os.PathLike[str], name: str) -> BinaryIO:
@@ -106,6 +106,24 @@ def _for_soundfile(file: BinaryIO, name: str) -> bool:
     return alone and head.startswith(SOUNDFILE_MAGIC)
 
 
+class _Quiet:
+    """A file as the libraries see it.
+
+    It has no name, whose suffix FFmpeg would believe, and raises nothing when a damaged header
+    sends it to places that are not there: the libraries would print that and go on.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self.seekable = file.read, file.tell, file.seekable
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
 # What libsndfile logs when it cuts a stated size down to what the file holds.
 SHORTENED = re.compile(
     r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)", re.M
@@ -116,7 +134,7 @@ UNSTATED = 0x7FFFF000  # bytes; programs that write to a pipe state this or more
 class SoundFileSource:
     """libsndfile: lengths and seeks are exact."""
 
-    def __init__(self, file: BinaryIO, name: str, opened: contextlib.ExitStack) -> None:
+    def __init__(self, file: _Quiet, name: str, opened: contextlib.ExitStack) -> None:
         self._file = opened.enter_context(soundfile.SoundFile(file))
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
@@ -139,6 +157,8 @@ class SoundFileSource:
 
     def jump(self, frame: int) -> int:
         """Go to `frame` or somewhat before it; return where."""
+        if not self._file.seekable():
+            return 0
         start = max(0, frame - PREROLL * self.sample_rate)
         return int(self._file.seek(min(start, int(self.least))))
 
@@ -168,7 +188,7 @@ class AvSource:
     In mp4 the last packet's duration or the edit list tells how much of the last frame is sound.
     """
 
-    def __init__(self, file: BinaryIO, name: str, opened: contextlib.ExitStack) -> None:
+    def __init__(self, file: _Quiet, name: str, opened: contextlib.ExitStack) -> None:
         self._name, first = name, None
         try:
             container = av.open(file, "r", options=AV_OPTIONS, metadata_errors="replace")
@@ -180,7 +200,8 @@ class AvSource:
                 raise AudioError(f"{name}: its audio codec is not known; convert it to flac first")
             self.sample_rate, self.channels = stream.rate, stream.channels
             if self.channels <= 2:  # the reader refuses more
-                first = next(container.decode(stream))
+                self._frames = self._decode()
+                first = next(self._frames)
                 self.sample_rate, self.channels = first.sample_rate, first.layout.nb_channels
         except (*DECODING_ERRORS, StopIteration) as error:
             pipe = "" if file.seekable() else "; m4a and mp4 need a file, not a pipe"
@@ -192,7 +213,7 @@ class AvSource:
         self._origin = first.pts if first is not None else None
         self._samples_per_tick = (stream.time_base or Fraction(1)) * self.sample_rate
         self._exact = kind in EXACT_TIMES and file.seekable() and self._origin is not None
-        self._blocks = self._decode(first)
+        self._blocks = self._arrays(first)
         self.seconds, self.least = seconds, 0.0
         # Opus predicts from its past, aac fills bands with one endless series of random numbers.
         self.forgets = stream.codec_context.name.startswith(
@@ -203,7 +224,8 @@ class AvSource:
             self.least = (seconds - SLACK) * self.sample_rate
         self._length = (stream.duration or 0) * self._samples_per_tick
         self._mp4 = kind == MP4 and self._samples_per_tick == 1
-        if kind == "mp3" and stream.start_time and self._length and self._length.denominator == 1:
+        tagged = (stream.start_time or 0) * self._samples_per_tick > 529  # the decoder's own delay
+        if kind == "mp3" and tagged and self._length and self._length.denominator == 1:
             # LAME's tag counts samples; without it the length is guessed from the bit rate.
             self.least = self.frames = int(self._length)
 
@@ -219,19 +241,35 @@ class AvSource:
         try:
             target = self._origin + int(start / self._samples_per_tick)
             self._container.seek(target, stream=self._stream)
-            first = next(self._container.decode(self._stream), None)
-        except DECODING_ERRORS:
+            self._frames = self._decode()
+            first = next(self._frames)
+        except (*DECODING_ERRORS, StopIteration):
             return None
-        if first is None or first.pts is None:
+        if first.pts is None:
             return None
-        self._blocks = self._decode(first)
+        self._blocks = self._arrays(first)
         landed = (first.pts - self._origin) * self._samples_per_tick
         return int(landed) if landed.denominator == 1 and 0 <= landed <= frame else None
 
-    def _decode(self, held: av.AudioFrame | None) -> Iterator[FloatArray]:
+    def _decode(self) -> Iterator[av.AudioFrame]:
+        failure: av.FFmpegError | None = None
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                failure = failure or error
+                continue
+            if failure and frames:
+                raise failure
+            yield from frames
+        # Tags may follow the sound of mp3; and where the length is stated, that tells what is lost.
+        if failure and self._container.format.name not in ("mp3", *STATES_LENGTH):
+            raise failure
+
+    def _arrays(self, held: av.AudioFrame | None) -> Iterator[FloatArray]:
         if held is None:
             return
-        for frame in self._container.decode(self._stream):
+        for frame in self._frames:
             yield self._array(held)
             held = frame
         yield self._array(held)[:, : self._sound(held)]
@@ -259,7 +297,7 @@ class AvSource:
         data = frame.to_ndarray()
         if not frame.format.is_planar:
             data = data.reshape(-1, channels).T
-        with np.errstate(over="ignore"):  # a double beyond float becomes infinite: refused later
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused later
             samples = data.astype(np.float32)
         samples = (samples - np.float32(128 * (kind == "u8"))) / np.float32(FULL_SCALE[kind])
         if channels != self.channels:  # it changed midway
