@@ -14,6 +14,7 @@ import click
 from solovox.errors import SolovoxError
 
 COMMANDS = {
+    "listen": "solovox.cli.listen:listen",
     "ablate": "solovox.cli.ablate:ablate",
     "compare": "solovox.cli.compare:compare",
     "data": "solovox.cli.data:data",

@@ -1,0 +1,42 @@
+# One command a task. The first one that needs it makes a virtual environment in $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 	\2/p' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/installed-demo ## separate six seconds of a real song
+	$(BIN)/solovox demo
+
+test: $(VENV)/installed-dev ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## format the code, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-dev ## print the table of each benchmark
+	set -e; for benchmark in benchmarks/*.py; do \
+		echo; echo "== $$benchmark"; $(BIN)/python $$benchmark; \
+	done
+
+clean: ## remove the virtual environment and what tools left behind
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# What is installed: an empty file for each extra, made anew when the versions change.
+$(VENV)/installed-%: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("solovox needs Python 3.10 or later; name one: make PYTHON=python3.12")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing solovox[$*] in $(VENV); torch takes a few minutes."
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
