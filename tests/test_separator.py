@@ -273,7 +273,8 @@ def test_progress_rises_to_one(oracle):
     assert len(seen) > 50
     unknown = []
     list(Separator(oracle()).stream([song(900)], RATE, progress=unknown.append))
-    assert unknown == [1]
+    assert set(unknown[:-1]) == {0}
+    assert unknown[-1] == 1
 
 
 def test_memory_does_not_grow_with_length(oracle):

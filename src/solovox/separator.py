@@ -168,7 +168,8 @@ class Separator:
             subtype: "float", "pcm24" or "pcm16"; None is the best that the format holds.
             stems: the stems to write.
             gain: in dB, for all stems alike.
-            progress: called with the share that is done, 0 to 1.
+            progress: called with the share that is done, 0 to 1, after each pass of a network. What
+                it raises stops the work.
 
         Raises:
             AudioError: if the song cannot be read or a stem cannot be written; nothing is left.
@@ -437,7 +438,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 class _Counter:
-    """Tells a callback the share of passes done; it rises from chunk to chunk and ends at 1."""
+    """Tells a callback the share of passes done: it rises to 1; unknown, it is 0 until the end."""
 
     def __init__(self, tell: Progress | None, chunks: int | None, passes: int) -> None:
         self._tell = tell
@@ -448,9 +449,9 @@ class _Counter:
     def passes(self, items: int) -> None:
         """A network has passed over `items` chunks."""
         self._passes += items
-        if self._tell and self._total:
+        if self._tell:
             done = self._chunks + self._passes / self._per_chunk
-            self._tell(min(done / self._total, 1.0))
+            self._tell(min(done / self._total, 1.0) if self._total else 0.0)
 
     def chunks(self, items: int) -> None:
         """`items` chunks are done."""

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from solovox.errors import SolovoxError
 
@@ -40,6 +47,50 @@ class Song:
 
     path: Path
     track: str
+
+
+class _Stop:
+    """Turns Ctrl-C, SIGTERM and SIGHUP into an orderly exit with status 128 + signal.
+
+    A signal unwinds the stack at once, except while a song is separated: an exception raised within
+    a decoder's callback into Python would be lost, so there it waits for `check`.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._waits = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not everywhere
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        with suppress(ValueError):  # signals are the main thread's alone
+            self._before = {number: signal.signal(number, self._catch) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Signals wait for `check`, at the latest that at the end."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            self.check()
+
+    def check(self) -> None:
+        """Exit if a signal has come."""
+        if self._number:
+            raise SystemExit(128 + self._number)
+
+    def _catch(self, number: int, frame: object) -> None:
+        self._number = number
+        if not self._waits:
+            self.check()
 
 
 @click.command()
@@ -132,7 +183,7 @@ def separate(
     if not songs and not piped:
         context.exit(1)
 
-    with _messages(console, quiet), _clean_end():
+    with _messages(console, quiet), _Stop() as stop:
         separator = _load(jobs, model=model, **settings)
         if piped:
             _through_pipe(separator, stem or "vocals", subtype, gain)
@@ -153,7 +204,7 @@ def separate(
             stems=stems,
             gain=gain,
         )
-        failed = len(failures) + _separate_all(named, work, console, quiet)
+        failed = len(failures) + _separate_all(named, work, stop, console, quiet)
     if failed:
         if len(songs) + len(failures) > 1:
             _tell(console, f"{failed} of {len(songs) + len(failures)} failed")
@@ -227,7 +278,11 @@ def _is_song(file: Path, folder: Path, out: Path) -> bool:
 
 
 def _separate_all(
-    songs: Sequence[Song], work: Callable[..., dict[str, Path]], console: Console, quiet: bool
+    songs: Sequence[Song],
+    work: Callable[..., dict[str, Path]],
+    stop: _Stop,
+    console: Console,
+    quiet: bool,
 ) -> int:
     """How many songs failed."""
     failed = 0
@@ -235,12 +290,14 @@ def _separate_all(
         for number, song in enumerate(songs, 1):
             title = f"[{number}/{len(songs)}] {click.format_filename(song.path.name)}"
             task = bar.add_task(escape(title), total=1.0)
+
+            def show(share: float, task: TaskID = task) -> None:
+                stop.check()
+                bar.update(task, completed=share)
+
             try:
-                paths = work(
-                    song.path,
-                    track=song.track,
-                    progress=lambda share, task=task: bar.update(task, completed=share),
-                )
+                with stop.deferred():
+                    paths = work(song.path, track=song.track, progress=show)
             except Exception as error:  # of any kind: the other songs are to be done
                 failed += 1
                 _tell(console, _one_line(song.path, error))
@@ -326,22 +383,3 @@ def _messages(console: Console, quiet: bool) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-@contextmanager
-def _clean_end() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP unwind, so that temporary files go; exit status 128 + signal."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    try:
-        before = {number: signal.signal(number, end) for number in numbers if number is not None}
-    except ValueError:  # not in the main thread, which alone gets signals
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
