@@ -15,6 +15,7 @@ from solovox.data.chunks import (
     NONE,
     PAPER,
     ChunkConfig,
+    Pools,
     TrainingChunks,
     augment_pair,
     is_silent,
@@ -139,6 +140,17 @@ def test_songs_are_drawn_by_weight_and_length(tmp_path: Path) -> None:
     drawn = [round(10 * float(chunks[index][1][0, 0])) for index in range(300)]
     assert drawn.count(3) == 0
     assert drawn.count(1) / 300 == pytest.approx(4 / 6, abs=0.1)
+
+
+def test_weights_count_for_remixed_accompaniments_as_asked(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "vocals.wav", noise(1))
+        write(tmp_path / name / "mixture.wav", noise(2))
+    (tmp_path / "weights.json").write_text('{"a": 16}')
+    songs = find_songs(tmp_path)
+    for power, share in ((1.0, 16 / 17), (0.5, 4 / 5), (0.0, 1 / 2)):
+        (band,) = Pools.of(songs, power).bands
+        assert band.sums[0] / band.sums[-1] == pytest.approx(share)
 
 
 def test_music_without_a_voice_is_remixed_only(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ class ChunkConfig:
         silence_keep: share of the silent vocal chunks that are kept (the papers discard 95 %).
         remix: probability that the accompaniment comes from another song and place.
         remix_db: the level of such an accompaniment changes by up to this, either way.
+        band_weight: how far the songs' weights count for such an accompaniment: their exponent, 1
+            as for the vocals, 0 not at all.
         augment: the augmentations.
     """
 
@@ -112,6 +114,7 @@ class ChunkConfig:
     silence_keep: float = 0.05
     remix: float = 0.5
     remix_db: float = 6.0
+    band_weight: float = 1.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -139,7 +142,7 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
         self.config = config
         self.seed = seed
         self.length = length
-        self._pools = Pools.of(self.songs)
+        self._pools = Pools.of(self.songs, config.band_weight)
 
     def __len__(self) -> int:
         return self.length
@@ -167,11 +170,11 @@ class TrainingChunks(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Pool:
-    """Songs, each drawn with a probability in proportion to weight x length."""
+    """Songs, each drawn with a probability in proportion to weight ** power x length."""
 
-    def __init__(self, songs: Sequence[Song]) -> None:
+    def __init__(self, songs: Sequence[Song], power: float = 1.0) -> None:
         self.songs = songs
-        self.sums = list(accumulate(song.weight * song.seconds for song in songs))
+        self.sums = list(accumulate(song.weight**power * song.seconds for song in songs))
 
     def draw(self, rng: Rng) -> Song:
         """One of the songs."""
@@ -195,8 +198,8 @@ class Pools:
     first: Song | None = None
 
     @classmethod
-    def of(cls, songs: Sequence[Song]) -> Pools:
-        """The pools of a data set.
+    def of(cls, songs: Sequence[Song], band_weight: float = 1.0) -> Pools:
+        """The pools of a data set; `band_weight` as in `ChunkConfig`.
 
         Raises:
             DataError: there are no vocals, or there is nothing else.
@@ -211,7 +214,7 @@ class Pools:
             bands = [[song for song in loose if stem in song.stems] for stem in stems]
         if not voices or not bands:
             raise DataError("training needs vocals and accompaniment; the songs lack one of them")
-        return cls(Pool(voices), tuple(Pool(band) for band in bands))
+        return cls(Pool(voices), tuple(Pool(band, band_weight) for band in bands))
 
 
 def draw_pair(pools: Pools, rng: Rng, config: ChunkConfig) -> tuple[Audio, Audio]:

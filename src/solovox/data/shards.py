@@ -151,7 +151,7 @@ class ShardChunks(TrainingChunks):
         self.store = _Store(str(root), cache)
         self.files, shards = _read_index(self.store)
         super().__init__([song for shard in shards for song in shard], config, seed, length)
-        self._shard_pools = [_pools_of(shard, self._pools) for shard in shards]
+        self._shard_pools = [_pools_of(shard, self._pools, config.band_weight) for shard in shards]
         # The pieces that start a chunk, each with the number of its archive.
         self._starts = [
             (number, song)
@@ -369,10 +369,10 @@ def _piece(row: Mapping[str, Any], archive: Path, sample_rate: int) -> Song:
     return Song(name, stems, int(row["frames"]), sample_rate, float(row["weight"]))
 
 
-def _pools_of(shard: Sequence[Song], whole: Pools) -> Pools:
+def _pools_of(shard: Sequence[Song], whole: Pools, band_weight: float) -> Pools:
     """The pools of one archive, or of the whole set where the archive lacks a stem."""
     try:
-        pools = Pools.of(shard)
+        pools = Pools.of(shard, band_weight)
     except DataError:
         return whole
     return pools if len(pools.bands) == len(whole.bands) else whole
