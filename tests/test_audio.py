@@ -225,6 +225,21 @@ def test_wav_beyond_the_limit_becomes_rf64(tmp_path: Path, monkeypatch: pytest.M
         np.testing.assert_array_equal(read_audio(tmp_path / "song.wav")[0], tones(samples))
 
 
+def test_a_wav_of_five_gigabytes(tmp_path: Path) -> None:
+    """A sparse file under the header that the writer gives to so many samples."""
+    frames, path = 640_000_000, tmp_path / "song.wav"
+    with path.open("wb") as file:
+        sink = solovox_audio._WavSink(file, 44100, 2, None)
+        file.seek(0)
+        file.write(sink._header(frames))
+        file.truncate(92 + 8 * frames)
+        file.seek(92 + 8 * (frames - 1000))
+        file.write(tones(1000).T.tobytes())
+    assert probe(path).frames == frames
+    end, _ = read_audio(path, offset=(frames - 1000) / 44100)
+    np.testing.assert_array_equal(end, tones(1000))
+
+
 @pytest.mark.parametrize("name", ["Привет мир é歌.flac", "a:b.m4a", "-", 'it\'s 100 % "q".ogg'])
 def test_any_name_works(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

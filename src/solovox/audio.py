@@ -185,7 +185,7 @@ class AudioReader:
         gives them (aac, Opus, resampling) all that comes before is decoded again. Otherwise they
         are close: resampling differs by 1e-6, aac by its noise. The position is exact in any case.
         """
-        rate_in, rate_out = self._source.sample_rate, self.sample_rate
+        frame, rate_in, rate_out = max(0, frame), self._source.sample_rate, self.sample_rate
         # Start where both sampling grids meet, early enough for the resampling filter to settle:
         #   in   |..:..:..:..|..:..:..:..|     from | to |: rate_in / gcd samples
         #   out  |.....:.....|.....:.....|                  rate_out / gcd samples

@@ -279,8 +279,8 @@ class AvSource:
         sound, counted = last.samples, self.frames is not None
         if not (self._mp4 or counted) or last.pts is None or self._origin is None:
             return sound
-        if self._mp4 and last.duration:
-            sound = min(sound, last.duration)
+        if self._mp4 and 0 < last.duration < sound:
+            sound = last.duration
         end = (last.pts - self._origin) * self._samples_per_tick + sound
         padding = int(end - self._length)
         # Edit lists of mp4 are often rounded to 1 ms, so trust them beyond that alone.
