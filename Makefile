@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCH ?= $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean
@@ -25,8 +26,8 @@ format: $(VENV)/installed-dev ## format the code, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev ## print the table of each benchmark
-	set -e; for benchmark in benchmarks/*.py; do \
+bench: $(VENV)/installed-dev ## print the table of each benchmark (hours), or of some: BENCH=benchmarks/NAME.py
+	set -e; for benchmark in $(BENCH); do \
 		echo; echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
 
