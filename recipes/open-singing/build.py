@@ -353,6 +353,9 @@ def write_papers(place: Place) -> dict[str, Any]:
     """Writes manifest.json, weights.json of each split and licences/; returns the manifest."""
     records = [json.loads(p.read_text()) for p in sorted(place.out.glob(".records/*/*.json"))]
     records = [r for r in records if (place.out / r["split"] / r["song"]).is_dir()]
+    for source in (s for r in records for s in r["sources"]):  # the tables have the last word
+        licence = sources.licence_of(source["package"], source.get("voice"))
+        source["licence"] = licence or source["licence"]
     hours: dict[str, dict[str, float]] = {}
     for r in records:
         per = hours.setdefault(r["split"], {})

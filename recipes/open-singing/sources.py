@@ -84,7 +84,7 @@ MUSIC: tuple[MusicSource, ...] = (
     MusicSource(
         "nexuiz-music",
         ("games/nexuiz/data/music/sound/cdtracks/*.ogg",),
-        "GPL-2",
+        "GPL-2+",
         skip=("digital-pursuit.ogg",),
     ),
     MusicSource("colobot-common-sounds", ("games/colobot/music/*.ogg",), "GPL-3+"),
@@ -94,14 +94,14 @@ MUSIC: tuple[MusicSource, ...] = (
         "CC-BY-3.0, CC-BY-SA-3.0, CC0",
     ),
     MusicSource("planetblupi-music-ogg", ("planetblupi/music/*.ogg",), "GPL-3+", share=0.6),
-    MusicSource("hyperrogue-music", ("hyperrogue/music/*.ogg",), "GPL-2+, CC-BY(-SA)"),
+    MusicSource("hyperrogue-music", ("hyperrogue/music/*.ogg",), "CC-BY-SA-3.0"),
     MusicSource(
         "supertuxkart-data",
         ("games/supertuxkart/data/music/*.ogg",),
-        "GPL-3+, CC-BY-3.0, CC-BY-SA-3.0, public domain",
+        "CC-BY-SA-3.0, CC-BY-SA-4.0, GPL",
     ),
-    MusicSource("supertux-data", ("games/supertux2/music/**/*.ogg",), "GPL-3+, CC-BY-SA-3.0+, CC0"),
-    MusicSource("freedroidrpg-data", ("freedroidrpg/data/sound/music/*.ogg",), "GPL-2+, CC-BY-SA"),
+    MusicSource("supertux-data", ("games/supertux2/music/**/*.ogg",), "GPL-2+"),
+    MusicSource("freedroidrpg-data", ("freedroidrpg/data/sound/music/*.ogg",), "GPL-2+"),
     MusicSource(
         "naev-data",
         ("naev/dat/snd/music/*.ogg",),
@@ -118,16 +118,18 @@ MUSIC: tuple[MusicSource, ...] = (
     MusicSource(
         "fretsonfire-songs-sectoid",
         ("games/fretsonfire/data/songs/sectoid/*/*.ogg",),
-        "GPL-2",
+        "MIT",
         summed=True,
     ),
     MusicSource(
         "fretsonfire-songs-muldjord",
         ("games/fretsonfire/data/songs/muldjord/[!m]*/*.ogg",),  # not mutilated_mime: sung
-        "GPL-2",
+        "CC-BY-SA-3.0",
         summed=True,
     ),
-    MusicSource("unknown-horizons", ("unknown-horizons/content/audio/music/**/*.ogg",), "GPL-2+"),
+    MusicSource(
+        "unknown-horizons", ("unknown-horizons/content/audio/music/**/*.ogg",), "CC-BY-SA-3.0"
+    ),
     MusicSource("pushover-data", ("pushover/themes/*.ogg",), "GPL-2+, GPL-3+", VALID),
     MusicSource(
         "singularity-music",
@@ -136,7 +138,7 @@ MUSIC: tuple[MusicSource, ...] = (
         TEST,
     ),
     MusicSource("drascula-music", ("scummvm/drascula/audio/*.ogg",), "BSD-like", TEST),
-    MusicSource("openclonk-data", ("games/openclonk/Music.ocg/*.ogg",), "CC-BY-3.0", TEST),
+    MusicSource("openclonk-data", ("games/openclonk/Music.ocg/*.ogg",), "CC-BY-3.0 or CC0", TEST),
 )
 
 
@@ -145,7 +147,7 @@ def _tuxpaint(language: str, weight: float = 1.0) -> VoiceSource:
         f"tuxpaint-{language}",
         "tuxpaint-stamps-default",
         (f"tuxpaint/stamps/**/*_desc_{language}.ogg",),
-        "GPL-2+, public domain",
+        "GPL-2",
         weight=weight,
     )
 
@@ -269,8 +271,16 @@ def _run(command: list[str], folder: Path, package: str) -> None:
 
 def copyright_file(package: str, work: Path) -> Path | None:
     """Returns the package's copyright file, or None where it ships none."""
-    doc = work / "packages" / package / "usr/share/doc" / package / "copyright"
-    return doc if doc.is_file() else None
+    name = Path("usr/share/doc") / package / "copyright"
+    places = (work / "packages" / package / name, "/" / name)  # unpacked, or installed
+    return next((p for p in places if p.is_file()), None)
+
+
+def licence_of(package: str, voice: str | None) -> str | None:
+    """Returns the licence the tables give for the music of a package, or for one of its voices."""
+    if voice:
+        return next((v.licence for v in VOICES if v.name == voice), None)
+    return next((m.licence for m in MUSIC if m.package == package), None)
 
 
 @dataclass(frozen=True)
