@@ -145,7 +145,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def plot_distribution(results: Sequence[Result], path: Path) -> None:
     """Draw each system's uSDR of the vocals: a dot a song, a box for the quartiles."""
-    plt = _pyplot()
+    plt = pyplot()
     named = [
         (r.name, [v for s in r.songs if (v := s.score("vocals", PRIMARY)) is not None])
         for r in results
@@ -164,7 +164,7 @@ def plot_distribution(results: Sequence[Result], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("uSDR of the vocals (dB), a dot a song")
     axes.grid(axis="x", alpha=0.3)
-    _save(plt, figure, path)
+    save_figure(plt, figure, path)
 
 
 def plot_spectrograms(result: Result, folder: Path, path: Path) -> bool:
@@ -183,7 +183,7 @@ def plot_spectrograms(result: Result, folder: Path, path: Path) -> bool:
         return False
     picks = [("best", scored[-1]), ("median", scored[len(scored) // 2]), ("worst", scored[0])]
     picks = picks[:: max(1, 4 - len(scored))][: len(scored)]  # of two songs the best and the worst
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(
         len(picks), 3, figsize=(12, 2.6 * len(picks)), layout="constrained", squeeze=False
     )
@@ -204,13 +204,13 @@ def plot_spectrograms(result: Result, folder: Path, path: Path) -> bool:
             axes[row, 0].set_ylabel(f"{kind}: {value:.1f} dB\n{song[-24:]}", fontsize=8)
     for column in range(3):
         axes[-1, column].set_xlabel("seconds")
-    _save(plt, figure, path)
+    save_figure(plt, figure, path)
     return True
 
 
 def plot_curve(curve: Sequence[Result], path: Path) -> None:
     """Draw median uSDR and multi-resolution STFT distance over the number of steps."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for axis, metric in zip(axes, (PRIMARY, "multi_resolution_stft"), strict=True):
         found = [
@@ -224,7 +224,7 @@ def plot_curve(curve: Sequence[Result], path: Path) -> None:
         axis.set_xlabel("steps")
         axis.set_ylabel(COLUMNS[metric].head)
         axis.grid(alpha=0.3)
-    _save(plt, figure, path)
+    save_figure(plt, figure, path)
 
 
 _WITH_INTERVAL = (PRIMARY, "multi_resolution_stft")  # all of them would make tables unreadable
@@ -291,7 +291,12 @@ def _number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.2g}"
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, drawing to files.
+
+    Raises:
+        SolovoxError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:
@@ -305,7 +310,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(plt: Any, figure: Any, path: Path) -> None:
+def save_figure(plt: Any, figure: Any, path: Path) -> None:
+    """Write a figure and let go of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

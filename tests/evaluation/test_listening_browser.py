@@ -1,0 +1,233 @@
+"""A whole listening test in a real browser: sound, keys, reloads, a lost connection, a phone.
+
+Needs Playwright and a Chromium. SOLOVOX_SCREENSHOTS=DIR keeps pictures of each step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from solovox.evaluation.listening.analysis import analyse, analysis_report
+from solovox.evaluation.listening.server import ListeningServer
+from solovox.evaluation.listening.study import ANCHOR, REFERENCE, make_study
+
+from .conftest import RATE, write_song
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH"),
+    pytest.mark.filterwarnings("default"),  # what a browser leaves behind is not ours
+]
+
+SLOW = 60_000  # milliseconds: a loaded machine is no failure
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ListeningServer]:
+    root = tmp_path_factory.mktemp("listening")
+    for seed, song in enumerate(("Aria", "Blues")):
+        write_song(root / "data" / song, seed, seconds=3.0)
+        audio, _ = soundfile.read(root / "data" / song / "vocals.wav", dtype="float32")
+        noise = np.random.default_rng(seed).standard_normal(audio.shape)
+        for system, gain in (("good", 0.002), ("poor", 0.05)):
+            path = root / "separated" / system / song / "vocals.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, audio + gain * noise, RATE, subtype="FLOAT")
+    folders = {name: root / "separated" / name for name in ("good", "poor")}
+    make_study(folders, root / "data", root / "study", seconds=2.0, title="Voices")
+    with ListeningServer(root / "study", port=0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield running
+        running.close()
+
+
+def picture(page: Any, name: str) -> None:
+    folder = os.environ.get("SOLOVOX_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"listening-{name}.png"))
+
+
+def listener_file(page: Any, server: ListeningServer) -> Path:
+    return server.result(page.evaluate("listening.study.listener"))
+
+
+def until(page: Any, condition: str, argument: Any = None) -> None:
+    page.wait_for_function(condition, arg=argument, timeout=SLOW)
+
+
+def rate(page: Any, names: dict[str, str], ratings: dict[str, int]) -> None:
+    """Hear and rate every version of the page that is shown, by keyboard alone."""
+    tokens = page.evaluate("listening.study.pages[listening.said.current].stimuli")
+    for key, token in enumerate(tokens, 1):
+        page.keyboard.press(str(key))
+        until(page, "t => listening.player.playing && listening.player.current === t", token)
+        value = ratings[names[token]]
+        page.keyboard.press("End" if value > 50 else "Home")
+        step = "ArrowLeft" if value > 50 else "ArrowRight"
+        for _ in range(100 - value if value > 50 else value):
+            page.keyboard.press(step)
+
+
+def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
+    names = {t: name for p in server.study.pages for t, name in p.stimuli.items()}
+    ratings = {REFERENCE: 100, "good": 92, "poor": 10, ANCHOR: 3}
+    errors: list[str] = []
+    context = browser.new_context(viewport={"width": 900, "height": 700})
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    assert page.title() == "Voices"
+    picture(page, "intro")
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    assert page.is_disabled("#next")
+    assert page.inner_text("#why") == "4 still to be heard."
+
+    # Sound is really made, and another version goes on where the first one was.
+    page.keyboard.press("r")
+    until(page, "() => listening.player.level() > 0.01")
+    started = page.evaluate("listening.player.started")
+    page.keyboard.press("1")
+    first = page.evaluate("listening.study.pages[0].stimuli[0]")
+    until(page, "t => listening.player.voices.get(t)?.gain.gain.value > 0.99", first)
+    gains = page.evaluate("[...listening.player.voices.values()].map(v => v.gain.gain.value)")
+    assert len(gains) == 5
+    assert sum(gains) == pytest.approx(1.0, abs=0.02)
+    assert page.evaluate("listening.player.started") == started
+    until(page, "() => listening.player.level() > 0.01")
+    until(page, "() => listening.player.context.currentTime - listening.player.started > 2.2")
+    assert page.evaluate("listening.player.level()") > 0.01  # the loop has gone round
+
+    rate(page, names, ratings | {REFERENCE: 99})
+    assert "give 100" in page.inner_text("#why")
+    assert page.is_disabled("#next")
+    rate(page, names, ratings)
+    assert page.inner_text("#why") == ""
+    picture(page, "ratings")
+    page.keyboard.press(" ")
+    until(page, "() => !listening.player.playing")
+    until(page, "() => listening.player.level() < 0.001")
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+
+    # A reload loses nothing, whether what was said has been sent or not.
+    page.keyboard.press("1")
+    page.reload()
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    shown = page.evaluate("[...document.querySelectorAll('#stimuli output')].map(o => o.value)")
+    tokens = page.evaluate("listening.study.pages[0].stimuli")
+    assert shown == [str(ratings[names[token]]) for token in tokens]
+    assert page.is_enabled("#next")
+
+    # Without a connection the test goes on; what is said is sent when it is back.
+    context.set_offline(True)
+    page.click("#next")
+    page.wait_for_selector("text=Song 2 of 2", timeout=SLOW)
+    rate(page, names, ratings)
+    page.wait_for_selector("text=No connection", timeout=SLOW)
+    picture(page, "offline")
+    assert (
+        sum(
+            p["done"] for p in json.loads(listener_file(page, server).read_text())["pages"].values()
+        )
+        < 2
+    )
+    context.set_offline(False)
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#end:visible", timeout=SLOW)
+    page.select_option("#headphones", "headphones")
+    page.fill("#comment", "R was hard to find")
+    picture(page, "end")
+    page.click("#finish")
+    page.wait_for_selector("#thanks:visible", timeout=SLOW)
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+
+    said = json.loads(listener_file(page, server).read_text("utf-8"))
+    assert said["finished"]
+    assert said["answers"] == {"headphones": "headphones", "comment": "R was hard to find"}
+    assert all(p["done"] and p["seconds"] > 0 for p in said["pages"].values())
+    found = analyse(server.folder)
+    assert {c.name: c.mean.value for c in found.conditions} == ratings
+    assert "1 listener, 2 songs" in analysis_report(found)
+    assert not errors
+    context.close()
+
+
+def test_a_phone(server: ListeningServer, browser: Any) -> None:
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740}, device_scale_factor=2, is_mobile=True,
+        has_touch=True, color_scheme="dark",
+    )  # fmt: skip
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    page.tap("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    page.tap("#reference")
+    until(page, "() => listening.player.level() > 0.01")
+    page.tap("#stimuli li:nth-child(2) button")
+    token = page.evaluate("listening.study.pages[0].stimuli[1]")
+    until(page, "t => listening.player.current === t", token)
+    page.tap("#stimuli li:nth-child(2) input")
+    until(page, "t => t in listening.said.pages[listening.study.pages[0].page].ratings", token)
+    # Nothing is wider than the screen, and what is tapped is large enough for a finger.
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('#page button, #stimuli input')]"
+        ".map(e => e.getBoundingClientRect().height)"
+    )
+    assert min(sizes) >= 34
+    picture(page, "phone")
+    # Two browsers are two listeners.
+    assert re.fullmatch("[0-9a-f]{16}", page.evaluate("listening.study.listener"))
+    assert len(list((server.folder / "results").glob("*.json"))) >= 1
+    context.close()
+
+
+def test_the_repeated_part_can_be_set(server: ListeningServer, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(f"{server.url}?new")
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    page.keyboard.press("r")
+    until(page, "() => listening.player.level() > 0.01")
+    for name, value in (("from", 0.5), ("to", 0.1)):
+        page.evaluate(
+            "([id, v]) => { const e = document.getElementById(id); e.value = v;"
+            "e.dispatchEvent(new Event('input')); }",
+            [name, value],
+        )
+    begin, end = page.evaluate("[listening.player.from, listening.player.to]")
+    assert (begin, end) == pytest.approx((1.0, 1.5), abs=0.01)  # never under half a second
+    until(page, "() => listening.player.playing && listening.player.level() > 0.01")
+    place = page.evaluate("listening.player.position()")
+    assert begin <= place <= end
+    page.close()
