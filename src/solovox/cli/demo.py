@@ -150,8 +150,9 @@ def pitch_spectrogram(audio: Audio, sample_rate: int) -> npt.NDArray[np.float64]
     hertz = LOWEST * 2 ** (np.arange(int(ROWS * octaves)) / ROWS)
     blocks = [block for (block,) in spectra((audio,), fft, HOP, hann(fft, fft))]
     power = np.mean(np.abs(np.concatenate(blocks, axis=1)) ** 2, axis=0)
-    levels: npt.NDArray[np.float64] = 10 * np.log10(power.T + 1e-12)
-    return levels[np.rint(hertz * fft / sample_rate).astype(int)]
+    bins = np.rint(hertz * fft / sample_rate).astype(int)
+    levels: npt.NDArray[np.float64] = 10 * np.log10(power.T[bins] + 1e-12)
+    return levels
 
 
 def draw(signals: dict[str, Audio], sample_rate: int, path: Path) -> None:
