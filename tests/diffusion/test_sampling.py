@@ -2,13 +2,14 @@
 
 import itertools
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from solovox.diffusion.noise import ChunkNoise
 from solovox.diffusion.refinement import butterworth_highpass
-from solovox.diffusion.sampling import ddim, refinement_scale, warm_start
+from solovox.diffusion.sampling import SAMPLERS, ddim, refinement_scale, warm_start
 from solovox.diffusion.schedule import alpha, sigma, times
 
 DEVIATION = 0.5
@@ -39,19 +40,39 @@ def test_ddim_has_the_exact_gain_on_a_gaussian(steps):
     torch.testing.assert_close(ddim(gaussian_velocity, x, times(steps)), ddim_gain(steps) * x)
 
 
-def test_ddim_converges_with_order_one():
+@pytest.mark.parametrize(
+    ("name", "spacing", "order"),
+    [("ddim", "uniform", 1), ("heun", "uniform", 2), ("dpmpp-2m", "log-snr", 2)],
+)
+def test_order_of_convergence(name, spacing, order):
     x = torch.ones(1, 1, 1, dtype=torch.float64)
     errors = [
-        abs(float(ddim(gaussian_velocity, x, times(steps))) - DEVIATION) for steps in (20, 40, 80)
+        abs(float(SAMPLERS[name](gaussian_velocity, x, grid)) - DEVIATION)
+        for grid in (times(steps, spacing=spacing) for steps in (80, 160, 320))
     ]
-    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
-    assert all(abs(order - 1) < 0.1 for order in orders)
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert all(abs(found - order) < 0.15 for found in orders)
 
 
-def test_a_perfect_velocity_gives_the_clean_signal_in_one_step():
-    x0, eps = torch.randn(2, 4, 2, 30)
-    exact = ddim(lambda x, t: alpha(t) * eps - sigma(t) * x0, eps, times(1))
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_perfect_velocity_gives_the_clean_signal(name, steps):
+    x0, eps = torch.randn(2, 4, 2, 30, dtype=torch.float64)
+    exact = SAMPLERS[name](lambda x, t: alpha(t) * eps - sigma(t) * x0, eps, times(steps))
     torch.testing.assert_close(exact, x0)
+
+
+@pytest.mark.parametrize(("name", "passes"), [("ddim", 5), ("heun", 9), ("dpmpp-2m", 5)])
+def test_passes_of_the_network(name, passes):
+    calls = []
+
+    def velocity(x, t):
+        calls.append(float(t))
+        return gaussian_velocity(x, t)
+
+    SAMPLERS[name](velocity, torch.ones(1, 1, 1), times(5))
+    assert len(calls) == passes
+    assert all(0 < t <= 1 for t in calls)
 
 
 def test_refinement_keeps_the_variance():
@@ -68,16 +89,18 @@ def test_refinement_scale_is_ddpm_at_eta_one():
     torch.testing.assert_close(refinement_scale(t, s, 1.0).square(), posterior)
 
 
-def test_stochastic_sampling_draws_the_gaussian():
+@pytest.mark.parametrize("name", ["ddim", "dpmpp-2m"])
+@pytest.mark.parametrize("eta", [0.4, 1.0])
+def test_stochastic_sampling_draws_the_gaussian(name, eta):
     noise = ChunkNoise(0, [0], (1, 200_000), torch.device("cpu"))
-    for eta in (0.4, 1.0):
-        sample = ddim(gaussian_velocity, noise(), times(200), eta=eta, refinement=noise)
-        assert abs(float(sample.std()) - DEVIATION) < 0.01
+    sample = SAMPLERS[name](gaussian_velocity, noise(), times(200), eta=eta, refinement=noise)
+    assert abs(float(sample.std()) - DEVIATION) < 0.01
 
 
-def test_refinement_without_noise_is_refused():
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_refinement_without_noise_is_refused(name):
     with pytest.raises(ValueError, match="refinement noise"):
-        ddim(gaussian_velocity, torch.zeros(1, 1, 1), times(2), eta=0.4)
+        SAMPLERS[name](gaussian_velocity, torch.zeros(1, 1, 1), times(2), eta=0.4)
 
 
 def test_warm_start_has_the_schedule_s_levels():
