@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,15 @@ def tone(seconds, rate, channels=2, hertz=440):
     time = np.arange(round(seconds * rate)) / rate
     phases = np.arange(channels)[:, None]
     return (0.5 * np.sin(2 * np.pi * hertz * time + phases)).astype(np.float32)
+
+
+def write_m4a(path, audio, rate):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=rate, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(audio, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = rate, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def joined(parts):
@@ -183,6 +193,23 @@ def test_refinement_noise_is_filtered_and_seeded_by_chunk(oracle):
     assert all(not torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
 
 
+@pytest.mark.parametrize(("sampler", "passes"), [("ddim", 4), ("dpmpp-2m", 4), ("heun", 7)])
+def test_any_sampler_and_progress_with_it(oracle, sampler, passes):
+    model = oracle(0.5)
+    seen = []
+    separator = Separator(model, sampler=sampler, steps=4, eta=0)
+    vocals = separator.separate(song(700), RATE, progress=seen.append)["vocals"]
+    np.testing.assert_allclose(vocals, 0.5 * song(700), atol=1e-5)
+    assert model.generator.calls == passes
+    assert seen[0] == pytest.approx(1 / (passes + 1))
+    assert seen == sorted(seen)
+
+
+def test_what_a_sampler_refuses_is_one_line(oracle):
+    with pytest.raises(SolovoxError, match="eta = 0"):
+        Separator(oracle(), sampler="heun", eta=0.4)
+
+
 def test_silence_stays_silent_and_costs_nothing(oracle):
     model = oracle(formula=lambda x_t, mixture: x_t)
     mixture = song(8000)
@@ -310,11 +337,14 @@ def test_generate_is_a_function_of_its_noise(network):
 
 
 @pytest.mark.parametrize(
-    ("name", "rate", "channels"), [("a.wav", 44100, 2), ("b.flac", 22050, 1), ("c.ogg", 48000, 2)]
+    ("name", "rate", "channels"),
+    [("a.wav", 44100, 2), ("b.flac", 22050, 1), ("c.mp3", 48000, 2), ("d.m4a", 44100, 2)],
 )
 def test_files_keep_rate_channels_and_length(oracle, tmp_path, name, rate, channels):
-    write_audio(tmp_path / name, tone(0.7, rate, channels), rate)
+    write = write_m4a if name.endswith("m4a") else write_audio
+    write(tmp_path / name, tone(0.7, rate, channels), rate)
     mixture, _ = read_audio(tmp_path / name)
+    assert mixture.shape == (channels, round(0.7 * rate))
     paths = Separator(oracle(0.6)).separate_file(tmp_path / name, tmp_path / "out")
     track = tmp_path / "out" / "oracle" / name.split(".")[0]
     assert paths == {stem: track / f"{stem}.wav" for stem in ("vocals", "accompaniment")}

@@ -29,8 +29,8 @@ from solovox.audio import RATES, AudioReader, AudioWriter, StreamResampler, resa
 from solovox.checkpoint import load_model
 from solovox.chunking import ChunkPlan, OverlapAdd
 from solovox.diffusion.noise import ChunkNoise, Noise
-from solovox.diffusion.sampling import ddim, warm_start
-from solovox.diffusion.schedule import times
+from solovox.diffusion.sampling import SAMPLERS, warm_start
+from solovox.diffusion.schedule import SPACINGS, times
 from solovox.errors import AudioError, ModelError, SolovoxError
 from solovox.model import SeparationModel
 from solovox.precision import PRECISIONS, autocast
@@ -43,7 +43,6 @@ Progress = Callable[[float], None]
 """Told the share that is done, 0 to 1."""
 
 STEMS = ("vocals", "accompaniment")
-SAMPLERS = {"ddim": ddim}
 BLOCK = 65_536  # samples read at once
 BATCH = {"cuda": 4}  # chunks at once where there is room
 
@@ -54,7 +53,8 @@ class Separator:
     """Separates songs into vocals and accompaniment with one model and one choice of settings.
 
     The same seed gives the same stems: from a file, an array or a stream. On a CPU they are the
-    same to the last bit for any batch size; on a GPU, to rounding.
+    same to the last bit for any batch size, as long as the number of threads is; on a GPU, to
+    rounding.
 
     Args:
         model: a name of `list_models`, a folder, a hub id, or a model.
@@ -63,7 +63,7 @@ class Separator:
         start: t at which sampling starts: 1 from noise, less from the estimate.
         eta: share of refinement noise, 0 to 1.
         cutoff: of the refinement noise's high-pass, in Hz; 0 leaves it white.
-        sampler: a name of SAMPLERS.
+        sampler: a name of `diffusion.sampling.SAMPLERS`.
         seed: of the noise.
         batch_size: chunks computed at once on a GPU; a CPU takes them one by one, for a batch would
             change the last bits of its sums.
@@ -109,6 +109,7 @@ class Separator:
         self.precision = precision
         self.batch_size = BATCH.get(self.device.type, 1) if batch_size is None else batch_size
         self._check_settings(loaded.codec.sample_rate / 2)
+        self._passes = self._rehearse()
         self.plan = ChunkPlan.of(config.chunk, config.overlap)
         self.model = loaded.eval().to(self.device)
         log.info("%s on %s, %s", config.name, self.device, self.sampling)
@@ -250,7 +251,7 @@ class Separator:
             )
         rate = self.sample_rate
         chunks = frames and self.plan.count(resampled_length(frames, sample_rate, rate))
-        counter = _Counter(progress, chunks, self.sampling.steps + 1)
+        counter = _Counter(progress, chunks, self._passes)
         mixture = _Kept()
 
         def heard() -> Iterator[FloatArray]:
@@ -343,12 +344,31 @@ class Separator:
             ("eta", s.eta, 0 <= s.eta <= 1, "0 to 1"),
             ("cutoff", s.cutoff, 0 <= s.cutoff < nyquist, f"0 or more and below {nyquist:g} Hz"),
             ("sampler", s.sampler, s.sampler in SAMPLERS, " or ".join(SAMPLERS)),
+            ("spacing", s.spacing, s.spacing in SPACINGS, " or ".join(SPACINGS)),
             ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("stems", self.stems, self.stems in RULES, " or ".join(RULES)),
             ("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ):
             if not good:
                 raise SolovoxError(f"{name} must be {wanted}, not {value}")
+
+    def _rehearse(self) -> int:
+        """Passes of the networks that a chunk takes; raise if the sampler refuses the settings."""
+        passes = 1
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            nonlocal passes
+            passes += 1
+            return x_t
+
+        s, nothing = self.sampling, torch.zeros(1, 1, 1)
+        if s.steps:
+            try:
+                grid = times(s.steps, s.start, s.spacing)
+                SAMPLERS[s.sampler](velocity, nothing, grid, eta=s.eta, refinement=lambda: nothing)
+            except ValueError as error:
+                raise SolovoxError(str(error)) from error
+        return passes
 
 
 def generate(
@@ -367,7 +387,7 @@ def generate(
         noise: source of white noise [batch, codec.channels, frames].
         sampling: steps, start, eta, cutoff, sampler and spacing.
         precision: what the networks compute in, see `solovox.precision`.
-        on_pass: called after each pass of a network: steps + 1 times in all.
+        on_pass: called after each pass of a network.
 
     Raises:
         ModelError: if the settings need a one-pass estimate and the model has none.
