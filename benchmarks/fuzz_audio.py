@@ -49,7 +49,6 @@ SOUNDFILE_SEEDS = {
     "aiff-c": ("AIFF", "FLOAT"),
     "au": ("AU", "PCM_16"),
     "caf": ("CAF", "PCM_16"),
-    "caf alac": ("CAF", "ALAC_16"),
     "flac": ("FLAC", "PCM_16"),
     "flac 24": ("FLAC", "PCM_24"),
     "ogg vorbis": ("OGG", "VORBIS"),

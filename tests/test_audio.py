@@ -165,7 +165,7 @@ def test_aac_without_a_container_is_padded_by_less_than_three_frames(tmp_path: P
         ("AIFF", "PCM_S8", 2**-7),
         ("AIFF", "FLOAT", 0),
         ("AU", "PCM_16", 2**-15),
-        ("CAF", "ALAC_24", 2**-23),
+        ("CAF", "PCM_24", 2**-23),
         ("FLAC", "PCM_S8", 2**-7),
     ],
 )
@@ -577,6 +577,8 @@ def test_tags_around_an_mp3_are_not_sound(tmp_path: Path) -> None:
 def test_samples_that_are_no_numbers(tmp_path: Path, bad: float) -> None:
     audio = tones(44100)
     audio[1, 30_000] = bad
+    encode(tmp_path / "song.mkv", "pcm_f32le", audio, 44100)
+    assert "NaN" in error_of(tmp_path / "song.mkv")
     soundfile.write(tmp_path / "song.wav", audio.T, 44100, "FLOAT")
     assert "NaN" in error_of(tmp_path / "song.wav")
     soundfile.write(tmp_path / "song.wav", audio.astype(np.float64).T, 44100, "DOUBLE")

@@ -248,7 +248,9 @@ class AudioReader:
                 raise cut_short(self.name, self._position / rate, source.seconds) from error
             if not block.shape[1]:
                 break
-            if not np.abs(block).max() <= LOUDEST:  # `not <=` catches NaN too
+            with np.errstate(invalid="ignore"):
+                loudest = np.abs(block).max()
+            if not loudest <= LOUDEST:  # `not <=` catches NaN too
                 raise AudioError(
                     f"{self.name}: has NaN, infinite or absurdly large samples near "
                     f"{self._position / rate:.2f} s; export it again"

@@ -89,7 +89,7 @@ def _for_soundfile(file: BinaryIO, name: str) -> bool:
     if not file.seekable():
         return False
     file.seek(0)
-    head, alone = file.read(18), True
+    head, fit = file.read(32), True
     if head.startswith(b"OggS"):
         # Ogg states no length, but pages do, and the last must be whole. libsndfile reads only the
         # first of several chained or mixed streams; their serial numbers (bytes 14 to 17) differ.
@@ -101,9 +101,11 @@ def _for_soundfile(file: BinaryIO, name: str) -> bool:
         missing = 27 + page[26] + sum(lacing) > len(page)
         if missing or (rest and b"OggS".startswith(rest)):
             raise AudioError(f"{name}: ends early, within a page of Ogg; {AGAIN}")
-        alone = page[14:18] == head[14:18]
+        fit = page[14:18] == head[14:18]
+    if head.startswith(b"caff"):
+        fit = head[28:32] == b"lpcm"  # libsndfile prints what it finds wrong in Apple Lossless
     file.seek(0)
-    return alone and head.startswith(SOUNDFILE_MAGIC)
+    return fit and head.startswith(SOUNDFILE_MAGIC)
 
 
 class _Quiet:
@@ -298,8 +300,8 @@ class AvSource:
         if not frame.format.is_planar:
             data = data.reshape(-1, channels).T
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused later
-            samples = data.astype(np.float32)
-        samples = (samples - np.float32(128 * (kind == "u8"))) / np.float32(FULL_SCALE[kind])
+            samples = data.astype(np.float32) - np.float32(128 * (kind == "u8"))
+        samples /= np.float32(FULL_SCALE[kind])
         if channels != self.channels:  # it changed midway
             samples = samples.mean(axis=0, keepdims=True).repeat(self.channels, axis=0)
         return samples
