@@ -112,7 +112,8 @@ class Separator:
         self._passes = self._rehearse()
         self.plan = ChunkPlan.of(config.chunk, config.overlap)
         self.model = loaded.eval().to(self.device)
-        log.info("%s on %s, %s", config.name, self.device, self.sampling)
+        chosen = ", ".join(f"{name} {value}" for name, value in vars(self.sampling).items())
+        log.info("%s on %s: %s", config.name, self.device, chosen)
 
     @property
     def sample_rate(self) -> int:

@@ -303,7 +303,7 @@ def _separate_all(
                 _tell(console, _one_line(song.path, error))
             else:
                 for path in () if quiet else paths.values():
-                    click.echo(click.format_filename(path))
+                    print(click.format_filename(path))  # click.echo would break into the bar
             bar.remove_task(task)
     return failed
 
