@@ -14,14 +14,16 @@ import click
 from solovox.errors import SolovoxError
 
 COMMANDS = {
-    "listen": "solovox.cli.listen:listen",
     "ablate": "solovox.cli.ablate:ablate",
     "compare": "solovox.cli.compare:compare",
     "data": "solovox.cli.data:data",
     "demo": "solovox.cli.demo:demo",
     "evaluate": "solovox.cli.evaluate:evaluate",
+    "export": "solovox.cli.export:export",
+    "listen": "solovox.cli.listen:listen",
     "models": "solovox.cli.models:models",
     "separate": "solovox.cli.separate:separate",
+    "train": "solovox.cli.train:train",
 }
 """Name of the command → "module:function"."""
 

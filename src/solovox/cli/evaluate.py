@@ -54,6 +54,11 @@ def numbers(
 @click.option("--device", default="auto", show_default=True)
 @click.option("--curve", callback=numbers, help="Numbers of steps for the steps-quality curve.")
 @click.option("--title", default="Evaluation", show_default=True, help="Heading of the report.")
+@click.option(
+    "--keep-stems",
+    type=click.Path(path_type=Path),
+    help="Folder for the stems of the first run: DIR/SYSTEM/SONG/vocals.wav.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave songs out that cannot be evaluated.")
 @click.option("--no-plots", is_flag=True, help="Write tables only.")
 @click.pass_context
@@ -79,6 +84,7 @@ def evaluate(
     device: str,
     curve: tuple[float, ...],
     title: str,
+    keep_stems: Path | None,
     skip_bad: bool,
     no_plots: bool,
 ) -> None:
@@ -103,7 +109,9 @@ def evaluate(
     if len({system.name for system in found}) < len(found):
         raise SolovoxError("two systems have the same name; evaluate them to different --out")
     options = Options(runs, seed, excerpt, bss, speech)
-    results = [run_shown(system, data, out, options, jobs, skip_bad, songs) for system in found]
+    results = [
+        run_shown(system, data, out, options, jobs, skip_bad, songs, keep_stems) for system in found
+    ]
     curves: list[list[Result]] = [
         [
             run_shown(
@@ -133,6 +141,7 @@ def run_shown(
     jobs: int,
     skip_bad: bool,
     only: str,
+    stems: Path | None = None,
 ) -> Result:
     """Return a system's results; a bar on stderr shows the songs done."""
     from rich.console import Console
@@ -146,4 +155,4 @@ def run_shown(
         def show(done: int, total: int, song: str) -> None:
             bar.update(task, completed=done, total=total)
 
-        return run(system, data, out, options, jobs, show, skip_bad, only)
+        return run(system, data, out, options, jobs, show, skip_bad, only, stems)

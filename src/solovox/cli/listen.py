@@ -46,12 +46,12 @@ def listen(
 ) -> None:
     """Serve a listening test of the systems in FOLDER, one folder a system.
 
-    FOLDER has SYSTEM/SONG/vocals.wav, as solovox separate and other separators write them. A study
-    is made once; the same command later serves it again.
+    FOLDER has SYSTEM/SONG/vocals.wav, as solovox evaluate --keep-stems and other separators write
+    them. A study is made once; the same command later serves it again.
 
     \b
-    solovox listen separated --reference musdb18hq/test
-    solovox listen separated --analyse
+    solovox listen stems --reference songs
+    solovox listen stems --analyse
     """
     place = study or folder / "listening"
     if analyse:

@@ -221,6 +221,7 @@ def evaluate(
     progress: Progress | None = None,
     skip_bad: bool = False,
     only: str = "*",
+    stems: str | Path | None = None,
 ) -> Result:
     """Return the scores of a system on a data set; they are on disk as well.
 
@@ -233,6 +234,7 @@ def evaluate(
         progress: called after each song.
         skip_bad: leave unusable songs out, and say so, in place of an error before any work.
         only: pattern of the songs' names, such as "test/cc0-*".
+        stems: folder to keep the stems of the first run in, as STEMS/SYSTEM/SONG/vocals.wav.
 
     Raises:
         DataError: no songs, or unusable ones; they are named.
@@ -247,10 +249,13 @@ def evaluate(
     failures |= system.check(songs)
     if failures and not (skip_bad and songs):
         raise DataError(_unusable(failures, len(songs) + len(faults)))
+    if stems is not None and options.excerpt is not None:
+        raise DataError("stems are kept of whole songs only: leave either stems or excerpt away")
+    kept = None if stems is None else Path(stems) / slug(system.name)
     runs = options.runs if options.runs is not None and system.random else system.runs
     folder = Path(out) / slug(system.name)
     tasks = [
-        _Task(song, folder, _fingerprint(system, song, options), runs, options)
+        _Task(song, folder, _fingerprint(system, song, options), runs, options, kept)
         for song in songs
         if song.name not in failures
     ]
@@ -351,10 +356,16 @@ class _Task:
     fingerprint: str
     runs: int
     options: Options
+    kept: Path | None  # folder for the system's stems
 
     @property
     def path(self) -> Path:
         return self.folder / "songs" / f"{self.song.name}.json"
+
+    @property
+    def kept_song(self) -> Path | None:
+        """Folder for the song's stems; .stem.mp4 belongs to a file's name, not to the song's."""
+        return self.kept and self.kept / self.song.name.removesuffix(".stem.mp4")
 
 
 def score(material: Material, stems: Stems, options: Options) -> dict[str, dict[str, float | None]]:
@@ -392,6 +403,10 @@ def score(material: Material, stems: Stems, options: Options) -> dict[str, dict[
 def _score_song(task: _Task, separate: SeparateSong) -> None:
     material = _read_material(task.song, task.options.excerpt)
     before = _read_song(task)
+    if task.kept_song:
+        from solovox.audio import write_audio
+
+        task.kept_song.mkdir(parents=True, exist_ok=True)
     runs = list(before.runs)
     silent = {
         "vocals": is_silent(material.vocals),
@@ -406,6 +421,11 @@ def _score_song(task: _Task, separate: SeparateSong) -> None:
         if task.options.bss:
             _score_bss(task, material, stems, scores, number)
         if not number:
+            if task.kept_song:
+                for name, audio in stems.items():
+                    write_audio(
+                        task.kept_song / f"{name}.wav", audio, task.song.sample_rate, "float"
+                    )
             _write_spectrograms(task.path.with_name(f"{task.path.stem}.npz"), material, stems)
         runs.append(Run(seed, seconds, scores))
         length = material.mixture.shape[1] / task.song.sample_rate
@@ -594,6 +614,8 @@ def _fingerprint(system: System, song: Song, options: Options) -> str:
 def _read_song(task: _Task) -> SongResult:
     """Return the runs on disk, at most as many as wanted; none if made with other settings."""
     try:
+        if task.kept_song and not (task.kept_song / "vocals.wav").is_file():
+            raise ValueError("its stems were not kept: the runs are made again")
         values = json.loads(task.path.read_text("utf-8"))
         if values.pop("fingerprint") == task.fingerprint:
             found = _song_result(values)

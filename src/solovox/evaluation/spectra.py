@@ -52,13 +52,16 @@ def spectra(
     """
     half = fft // 2
     # A vector of one sample cannot be mirrored; numpy repeats it instead.
-    padded = [np.pad(x.astype(dtype), ((0, 0), (half, half)), mode=pad) for x in signals]
+    padded = [np.pad(x, ((0, 0), (half, half)), mode=pad) for x in signals]
     window = window.astype(dtype)
     frames = [np.lib.stride_tricks.sliding_window_view(x, fft, axis=1)[:, ::hop] for x in padded]
     channels, count, _ = frames[0].shape
     block = max(1, BLOCK_VALUES // (channels * fft))
     for start in range(0, count, block):
-        yield tuple(np.fft.rfft(f[:, start : start + block] * window, axis=2) for f in frames)
+        part = slice(start, start + block)
+        yield tuple(
+            np.fft.rfft((f[:, part] * window).astype(dtype, copy=False), axis=2) for f in frames
+        )
 
 
 def inverse(
