@@ -1,9 +1,23 @@
-"""The settings of a training run. They are written beside its checkpoints, and a resumed run takes them from there."""
+"""The settings of a training run, and what they mean at a step.
 
-from dataclasses import dataclass, field
+They are written beside the checkpoints, and a resumed run takes them from there.
+"""
 
-from solovox.data.chunks import AugmentConfig
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from solovox.data.chunks import PAPER, AugmentConfig
+from solovox.errors import ModelError
+from solovox.precision import PRECISIONS
 from solovox.training.losses import LossConfig
+
+PARTS = ("conditioner", "generator")
+"""The parts of a model that are trained; the codec never is."""
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -11,8 +25,8 @@ class Stage:
     """A part of a run, up to a step, in which some parts of the model are not trained.
 
     Attributes:
-        until: the step at which the stage ends; the last stage may go on for ever (0).
-        frozen: parts not trained: "conditioner", "generator". A frozen part's losses are left out.
+        until: the step at which the stage ends; the last one ends with the run (0).
+        frozen: the parts not trained, of PARTS. A frozen part's losses are left out.
     """
 
     until: int = 0
@@ -29,18 +43,22 @@ class TrainingConfig:
         accumulate: parts into which each process cuts its share of the batch, to save memory.
         learning_rate: after the warm-up; it falls to zero at max_steps along a cosine.
         weight_decay: of AdamW, on matrices and kernels.
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up, at the start of each stage.
         clip: largest norm of the gradient.
         ema: share of the running mean of the weights kept at each step.
-        stages: what is trained when; LDM-dmx's two-stage schedule is (Stage(600_000, ("conditioner",)), Stage()).
+        stages: what is trained when.
         loss: the losses' weights.
         silence_keep: share of the silent vocal chunks that are kept.
         remix: probability that the accompaniment comes from another song.
         augment: the augmentations.
         seed: of weights, data, times and noise.
+        log_every: steps between lines of the log.
         save_every: steps between checkpoints.
         validate_every: steps between validations.
         precision: of the networks: "auto", "bf16" or "fp32" (`solovox.precision`).
+
+    Raises:
+        ModelError: if a setting is out of range.
     """
 
     max_steps: int = 1_000_000
@@ -57,13 +75,111 @@ class TrainingConfig:
     remix: float = 0.5
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
+    log_every: int = 50
     save_every: int = 1000
     validate_every: int = 5000
     precision: str = "auto"
 
+    def __post_init__(self) -> None:
+        counts = ("max_steps", "batch_size", "accumulate")
+        for name in (*counts, "log_every", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ModelError(f"precision must be {' or '.join(PRECISIONS)}, not {self.precision}")
+        ends = [0, *(stage.until for stage in self.stages[:-1])]
+        if not self.stages or any(a >= b for a, b in pairwise(ends)):
+            raise ModelError("stages must end one after the other, each with a step but the last")
+        for stage in self.stages:
+            if not set(stage.frozen) < set(PARTS):
+                raise ModelError(
+                    f"a stage freezes one of {' or '.join(PARTS)}, not {', '.join(stage.frozen)}"
+                )
+
+
+def training_from_json(values: Mapping[str, Any]) -> TrainingConfig:
+    """The settings that JSON values describe; what they lack is as in `TrainingConfig`.
+
+    Raises:
+        ModelError: if a key is unknown, or a value out of range.
+    """
+    plain = dict(values)
+    for name, cls in (("loss", LossConfig), ("augment", AugmentConfig)):
+        plain[name] = parse(cls, plain.get(name, {}), f"training's {name}")
+    stages = plain.get("stages", [{}])
+    plain["stages"] = tuple(parse(Stage, stage, "training's stages") for stage in stages)
+    return parse(TrainingConfig, plain, "training")
+
+
+def parse(cls: type[Settings], values: Mapping[str, Any], what: str) -> Settings:
+    """Settings of a dataclass from JSON values; lists become tuples.
+
+    Raises:
+        ModelError: if a key is unknown, or one is missing.
+    """
+    unknown = sorted(set(values) - {f.name for f in fields(cls)})  # type: ignore[arg-type]
+    if unknown:
+        raise ModelError(f"unknown setting of the {what}: {', '.join(unknown)}")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ModelError(f"the {what}'s settings do not fit: {error}") from error
+
+
+def parse_stages(text: str) -> tuple[Stage, ...]:
+    """The stages that a text such as "conditioner:600000,none" names: FROZEN:UNTIL, in order.
+
+    Raises:
+        ModelError: if it is of another form.
+    """
+    stages = []
+    for word in text.split(","):
+        frozen, _, until = word.strip().partition(":")
+        if frozen not in (*PARTS, "none") or (until and not until.isdecimal()):
+            raise ModelError(
+                f"no stage '{word}'; write FROZEN:UNTIL, as in conditioner:600000,none"
+            )
+        stages.append(Stage(int(until or 0), () if frozen == "none" else (frozen,)))
+    return tuple(stages)
+
+
+def shortened(config: TrainingConfig, max_steps: int | None) -> TrainingConfig:
+    """A recipe for another number of steps: its stages keep their shares; None changes nothing."""
+    if max_steps is None:
+        return config
+    share = max_steps / config.max_steps
+    stages = tuple(
+        replace(stage, until=max(1, round(stage.until * share)) if stage.until else 0)
+        for stage in config.stages
+    )
+    return replace(config, max_steps=max_steps, stages=stages)
+
+
+def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
+    """The stage that a step belongs to."""
+    return next((stage for stage in stages if not stage.until or step < stage.until), stages[-1])
+
+
+def steps_trained(stages: tuple[Stage, ...], part: str, step: int) -> int:
+    """How many of the first `step` steps a part is trained in."""
+    trained, start = 0, 0
+    for stage in stages:
+        end = step if stage is stages[-1] or not stage.until else min(stage.until, step)
+        trained += max(0, end - start) if part not in stage.frozen else 0
+        start = max(start, end)
+    return trained
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """The learning rate of a step: linear warm-up in each stage, times a cosine over the run."""
+    start = max((s.until for s in config.stages[:-1] if s.until <= step), default=0)
+    warm = min(1.0, (step - start + 1) / max(1, config.warmup))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.max_steps)))
+    return config.learning_rate * warm * cosine
+
 
 RECIPES: dict[str, TrainingConfig] = {
-    "diff-dmx": TrainingConfig(),
+    "diff-dmx": TrainingConfig(augment=PAPER),
     "diff-dmx-small": TrainingConfig(
         max_steps=40_000,
         batch_size=8,
@@ -77,10 +193,14 @@ RECIPES: dict[str, TrainingConfig] = {
         save_every=200,
         validate_every=1000,
     ),
+    "ldm-dmx": TrainingConfig(augment=PAPER, stages=(Stage(600_000, ("conditioner",)), Stage())),
 }
-"""How each preset is trained: the papers' as published (what they leave open is ours), the small ones as they were made."""
+"""How each preset is trained: the papers' as published (what they leave open is ours: the learning
+rate, the warm-up's length, the running mean, the share of remixes), the small ones as they were
+made."""
 
 
-def stage_at(stages: tuple[Stage, ...], step: int) -> Stage:
-    """The stage that a step belongs to."""
-    return next((stage for stage in stages if not stage.until or step < stage.until), stages[-1])
+def recipe(preset: str) -> TrainingConfig:
+    """The recipe of a preset: its own, or that of the family that its name begins with."""
+    families = [name for name in RECIPES if f"{preset}-".startswith(f"{name}-")]
+    return RECIPES[max(families, key=len)] if families else TrainingConfig()

@@ -2,268 +2,303 @@
 
     step s:  chunks s·B … s·B + B - 1 ─► losses ─► backward ─► clip ─► AdamW ─► running mean
 
-Everything random is a function of (seed, chunk index), so a run that is killed and resumed gives the same weights, bit for bit, as one
-that was not, and several processes the same as one.
+Everything random is a function of (seed, chunk index), so a run that is killed and resumed gives
+the same weights, bit for bit, as one that was not, and several processes the same as one.
 """
 
-import json
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import ExitStack, closing
 from pathlib import Path
-from time import monotonic
-from typing import Any
+from time import perf_counter
+from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
+from safetensors.torch import save_file
+from torch import Tensor
 
-from solovox.data.chunks import ChunkConfig, TrainingChunks
-from solovox.diffusion.objective import draw_times_and_noise
-from solovox.errors import ModelError
+from solovox.checkpoint import load_model
+from solovox.data.chunks import ChunkConfig
+from solovox.data.shards import open_chunks
+from solovox.errors import ModelError, SolovoxError
 from solovox.model import SeparationModel
-from solovox.presets import ModelConfig, build_model, config_to_json
-from solovox.training.config import Stage, TrainingConfig, stage_at
+from solovox.presets import build_model
+from solovox.separator import Separator
+from solovox.training.batches import Batch, Steps, load
+from solovox.training.config import PARTS, Stage, learning_rate, stage_at, steps_trained
+from solovox.training.display import Display
 from solovox.training.ema import EMA
+from solovox.training.journal import Journal, read_log
 from solovox.training.losses import SeparationLoss
-from solovox.training.state import load_state, save_state
-from solovox.training.validation import Score, validate
+from solovox.training.run import BEST, LAST, Run, write_run
+from solovox.training.state import load_state, save_state, written_whole
+from solovox.training.stopping import StopSignal
+from solovox.training.validation import mean_scores, song_names, validate
 
 
 class Trainer:
-    """A training run in a folder.
-
-        out/run.json          the settings
-        out/last.safetensors  the newest state
-        out/best.safetensors  the state with the best validation uSDR
-        out/log.jsonl         losses and scores by step
-        out/events.*          the same for TensorBoard, with audio and spectrograms
+    """A training run in a folder; `training.run` tells what the folder holds.
 
     Args:
-        model: what to train.
-        config: how to train it.
-        data: folder with `train` and, for validation, `valid`.
-        out: the run's folder.
-        fabric: the engine; one process on the best device by default.
-        workers: processes that prepare data.
+        run: what to train, how, and on what.
+        out: the run's folder; all processes must see it.
+        fabric: the engine, launched; one process on the best device by default.
+        workers: processes that prepare data, for each process that trains.
+
+    Raises:
+        SolovoxError: if the data cannot be used, or the batch does not divide into equal parts.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        config: TrainingConfig,
-        data: Path,
-        out: Path,
-        fabric: Fabric | None = None,
-        workers: int = 1,
-    ) -> None:
-        self.config = config
-        self.data = data
+    def __init__(self, run: Run, out: Path, fabric: Fabric | None = None, workers: int = 1) -> None:
+        self.settings, self.config = run, run.training
         self.out = out
-        self.workers = workers
         self.fabric = fabric or Fabric(devices=1)
-        self.fabric.launch()
-        torch.manual_seed(config.seed)
-        self.model = build_model(model)
-        self.ema = EMA(self.model, config.ema)
+        self.workers = workers
+        torch.manual_seed(self.config.seed)
+        self.model = _fresh_model(run).to(self.fabric.device)
+        self.ema = EMA(self.model, self.config.ema)
         self.optimizer = torch.optim.AdamW(
-            _decay_groups(self.model, config.weight_decay), lr=config.learning_rate
+            _decay_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
         )
+        self.steps = self._open_data()
+        self.valid = run.valid_songs
+        if self.valid is not None:
+            song_names(self.valid)
         self.step = 0
-        self.best = -math.inf
-        self._writer: SummaryWriter | None = None
-        chunks = ChunkConfig(
-            samples=model.chunk,
-            sample_rate=self.model.codec.sample_rate,
-            silence_keep=config.silence_keep,
-            remix=config.remix,
-            augment=config.augment,
-        )
-        self.chunks = TrainingChunks(data / "train", chunks, seed=config.seed)
+        self.scores: dict[int, float] = {}  # step → validation uSDR
+        self.journal: Journal | None = None
+        self._means = _Means()
 
     def resume(self) -> None:
-        """Go on from the newest state in the run's folder, if there is one."""
-        last = self.out / "last.safetensors"
-        if last.exists():
-            self.step = load_state(last, self.model, self.ema.module, self.optimizer)
-            self.best = max((s["usdr"] for s in self._log() if "usdr" in s), default=-math.inf)
+        """Go on from the newest state in the run's folder, if there is one.
 
-    def run(self) -> None:
-        """Train up to `max_steps`.
+        Raises:
+            ModelError: if it cannot be read.
+        """
+        if (self.out / LAST).exists():
+            self.step = load_state(self.out / LAST, self.model, self.ema.module, self.optimizer)
+            for line in read_log(self.out, self.step):
+                if "usdr" in line:
+                    self.scores[line["step"]] = _comparable(line["usdr"])
+
+    def run(self) -> bool:
+        """Train up to `max_steps`; False if a signal stopped it before.
 
         Raises:
             ModelError: if a loss is not finite; the batch is saved in the run's folder.
+            SolovoxError: if data cannot be read, or the folder cannot be written to.
         """
-        config = self.config
-        self._prepare_folder()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=not self.fabric.is_global_zero) as progress:
-            task = progress.add_task("training", total=config.max_steps, completed=self.step)
-            while self.step < config.max_steps:
-                stage = stage_at(config.stages, self.step)
-                for losses in self._run_stage(stage):
-                    text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                    progress.update(task, completed=self.step, description=text)
-        self._save("last")
-
-    def _run_stage(self, stage: Stage) -> Iterator[dict[str, float]]:
-        """Steps up to the end of a stage, yielding the mean losses from time to time."""
         config, fabric = self.config, self.fabric
-        end = min(stage.until or config.max_steps, config.max_steps)
-        for part in ("codec", "conditioner", "generator"):
-            getattr(self.model, part).requires_grad_(part not in stage.frozen)
-        loss_module, optimizer = fabric.setup(
-            SeparationLoss(self.model, config.loss, config.precision, stage.frozen),
-            self.optimizer,
-        )
-        self.ema.module.to(fabric.device)
-        means: dict[str, float] = {}
-        since = monotonic()
-        for indices, mixture, vocals in self._batches(end):
-            self._set_learning_rate()
-            losses = self._backward(loss_module, indices, mixture, vocals)
-            norm = fabric.clip_gradients(loss_module, optimizer, max_norm=config.clip)
-            if not math.isfinite(sum(losses.values()) + float(norm or 0.0)):
-                self._stop_at_nan(indices, mixture, vocals)
-            optimizer.step()
-            optimizer.zero_grad()
-            self.ema.update(self.model, self.step)
-            self.step += 1
-            for name, value in losses.items():
-                means[name] = means.get(name, value) * 0.98 + value * 0.02
-            if self.step % 50 == 0:
-                self._record({**means, "seconds": (monotonic() - since) / 50})
-                since = monotonic()
-                yield means
-            if self.step % config.save_every == 0:
-                self._save("last")
-            if self.step % config.validate_every == 0:
-                self._validate()
-                since = monotonic()
+        fabric.barrier()  # all have read what the first is about to write anew
+        pin = fabric.device.type == "cuda"
+        batches = load(self.steps, self.step, config.max_steps, self.workers, pin)
+        display = Display(config.max_steps, self.step, hidden=not fabric.is_global_zero)
+        stage: Stage | None = None
+        loss_module, stopping = None, False
+        with ExitStack() as stack:
+            if fabric.is_global_zero:
+                write_run(self.out, self.settings)
+                self.journal = stack.enter_context(closing(Journal(self.out, self.step)))
+            stop = stack.enter_context(StopSignal())
+            stack.enter_context(closing(batches))
+            stack.enter_context(display)
+            self._validate_if_due(display)
+            while self.step < config.max_steps and not stopping:
+                before, stage = stage, stage_at(config.stages, self.step)
+                if stage is not before:
+                    loss_module = fabric.setup_module(
+                        SeparationLoss(self.model, config.loss, config.precision, stage.frozen)
+                    )
+                stopping = self._train(loss_module, stage, batches, stop)
+                display.advance(self.step)
+                last = stopping or self.step == config.max_steps
+                if last or self.step % config.log_every == 0:
+                    self._log(display)
+                if last or self.step % config.save_every == 0 or self._validation_is_due():
+                    self._save(LAST)
+                if not stopping:
+                    self._validate_if_due(display)
+        fabric.barrier()  # nobody leaves before the state is on disk
+        return not stopping
 
-    def _batches(self, end: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """(indices, mixture, vocals) of this process's share of each step's chunks."""
-        size, world, rank = self.config.batch_size, self.fabric.world_size, self.fabric.global_rank
-        if size % (world * self.config.accumulate):
-            raise ModelError(
-                f"batch size {size} does not divide into {world} processes × {self.config.accumulate} parts"
-            )
-        share = size // world
-        steps = [
-            list(range(step * size + rank * share, step * size + (rank + 1) * share))
-            for step in range(self.step, end)
-        ]
-        loader = DataLoader(
-            self.chunks,
-            batch_sampler=steps,
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-        )
-        for indices, (mixture, vocals) in zip(steps, loader, strict=True):
-            device = self.fabric.device
-            yield indices, mixture.to(device), vocals.to(device)
-
-    def _backward(
-        self, loss_module: Any, indices: list[int], mixture: Tensor, vocals: Tensor
-    ) -> dict[str, float]:
-        """Gradients of one step, part by part; the mean losses."""
+    def _train(
+        self, loss_module: Any, stage: Stage, batches: Iterator[Batch], stop: StopSignal
+    ) -> bool:
+        """Take one step; True if any process was asked to stop."""
         config, fabric = self.config, self.fabric
-        shape = (self.model.codec.channels, self.model.codec.frames(mixture.shape[-1]))
-        size = len(indices) // config.accumulate
-        totals: dict[str, float] = {}
-        for start in range(0, len(indices), size):
-            part = slice(start, start + size)
-            t, eps = draw_times_and_noise(config.seed, indices[part], config.batch_size, shape)
-            waiting = start + size < len(indices)
-            with fabric.no_backward_sync(loss_module, enabled=waiting):
-                losses = loss_module(
-                    mixture[part], vocals[part], t.to(fabric.device), eps.to(fabric.device)
-                )
-                fabric.backward(torch.stack(list(losses.values())).sum() / config.accumulate)
-            for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + value.item() / config.accumulate
+        start = perf_counter()
+        batch = next(batches)
+        waiting = perf_counter() - start
+        losses = self._backward(loss_module, batch.to(fabric.device))
+        norm = fabric.clip_gradients(
+            loss_module, self.optimizer, max_norm=config.clip, error_if_nonfinite=False
+        )
+        assert norm is not None  # it is where max_norm is given
+        numbers = torch.stack([*losses.values(), norm, norm.new_tensor(float(stop.came))])
+        *means, stopping = cast(Tensor, fabric.all_reduce(numbers)).tolist()
+        if not math.isfinite(sum(means)):
+            self._stop_at_nan(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        trained = [part for part in PARTS if part not in stage.frozen]
+        steps = {part: steps_trained(config.stages, part, self.step) for part in trained}
+        self.ema.update(self.model, steps)
+        self.step += 1
+        values = dict(zip([*losses, "norm"], means, strict=True))
+        self._means.add({**values, "seconds": perf_counter() - start, "waiting": waiting})
+        return bool(stopping)
+
+    def _backward(self, loss_module: Any, batch: Batch) -> dict[str, Tensor]:
+        """This process's mean losses; their gradients, mean over all processes, are left behind."""
+        fabric, count = self.fabric, self.config.accumulate
+        totals: dict[str, Tensor] = {}
+        for number, part in enumerate(batch.parts(count), start=1):
+            with fabric.no_backward_sync(loss_module, enabled=number < count):
+                losses = loss_module(*part)
+                fabric.backward(torch.stack(list(losses.values())).sum() / count)
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.detach().float() / count
         return totals
 
-    def _set_learning_rate(self) -> None:
-        config = self.config
-        warm = min(1.0, (self.step + 1) / max(1, config.warmup))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, self.step / config.max_steps)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * warm * cosine
+    def _validation_is_due(self) -> bool:
+        every, last = self.config.validate_every, self.config.max_steps
+        due = self.step > 0 and (self.step % every == 0 or self.step == last)
+        return due and self.valid is not None and self.step not in self.scores
 
-    def _validate(self) -> None:
+    def _validate_if_due(self, display: Display) -> None:
         """Score the mean weights on the validation songs; keep them if they are the best so far."""
-        if self.fabric.is_global_zero and (self.data / "valid").is_dir():
-            stage = stage_at(self.config.stages, self.step - 1)
-            score = validate(
-                self.ema.module, self.data / "valid", estimate_only="generator" in stage.frozen
-            )
-            self._record(asdict(score))
-            self._show(score)
-            if score.usdr > self.best:
-                self.best = score.usdr
-                self._save("best")
-        self.fabric.barrier()
+        if self.valid is None or not self._validation_is_due():
+            return
+        fabric = self.fabric
+        separator = Separator(
+            self.ema.module,
+            device=str(fabric.device),
+            steps=0 if self._scores_estimate(self.step) else None,
+            precision=self.config.precision,
+        )
+        scores, excerpt = validate(
+            separator, self.valid, fabric.global_rank, fabric.world_size, self._sum
+        )
+        means = mean_scores(scores)
+        score = _comparable(means["usdr"])
+        if score > self._best():
+            self._save(BEST)
+        self.scores[self.step] = score
+        display.tell(self.step, means)
+        if self.journal is not None:
+            self.journal.record(self.step, means, scores)
+            if excerpt is not None:
+                self.journal.show(self.step, excerpt)
 
-    def _show(self, score: Score) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+    def _scores_estimate(self, step: int) -> bool:
+        """Whether the one-pass estimate was scored after a step, for no generator was trained."""
+        return "generator" in stage_at(self.config.stages, step - 1).frozen
+
+    def _best(self) -> float:
+        """The best score so far of the kind that the present stage has."""
+        kind = self._scores_estimate(self.step)
+        alike = [s for step, s in self.scores.items() if self._scores_estimate(step) == kind]
+        return max(alike, default=-math.inf)
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.fabric.world_size == 1:
+            return tensor
+        tensor = tensor.to(self.fabric.device)
+        return cast(Tensor, self.fabric.all_reduce(tensor, reduce_op="sum"))
 
     def _save(self, name: str) -> None:
         if self.fabric.is_global_zero:
-            path = self.out / f"{name}.safetensors"
-            save_state(path, self.step, self.model, self.ema.module, self.optimizer)
+            save_state(self.out / name, self.step, self.model, self.ema.module, self.optimizer)
 
-    def _record(self, values: dict[str, float]) -> None:
-        if not self.fabric.is_global_zero:
-            return
-        with (self.out / "log.jsonl").open("a") as file:
-            file.write(json.dumps({"step": self.step, **values}) + "\n")
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self.out))
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, self.step)
+    def _log(self, display: Display) -> None:
+        """Record the means since the last record."""
+        means = self._means.take()
+        display.tell(self.step, means)
+        if self.journal is not None:
+            rate = learning_rate(self.config, self.step - 1)
+            self.journal.record(self.step, {**means, "learning_rate": rate})
 
-    def _log(self) -> list[dict[str, Any]]:
-        path = self.out / "log.jsonl"
-        if not path.exists():
-            return []
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-        return [line for line in lines if line["step"] <= self.step]
-
-    def _prepare_folder(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        settings = {
-            "model": config_to_json(self.model.config),
-            "training": asdict(self.config),
-            "data": str(self.data),
-        }
-        part = self.out / "run.json.part"
-        part.write_text(json.dumps(settings, indent=2))
-        os.replace(part, self.out / "run.json")
-
-    def _stop_at_nan(self, indices: list[int], mixture: Tensor, vocals: Tensor) -> None:
-        from safetensors.torch import save_file
-
-        path = self.out / f"nan-step{self.step}.safetensors"
-        save_file(
-            {"mixture": mixture.cpu(), "vocals": vocals.cpu(), "indices": torch.tensor(indices)}, path
-        )
+    def _stop_at_nan(self, batch: Batch) -> None:
+        path = self.out / f"nan-step{self.step}-process{self.fabric.global_rank}.safetensors"
+        indices = torch.tensor(self.steps.indices(self.step))
+        with written_whole(path) as part:
+            save_file({**batch._asdict(), "indices": indices}, part)
         raise ModelError(
-            f"the loss is not finite at step {self.step}; the batch is in {path}; "
-            "lower the learning rate, or resume from the last checkpoint"
+            f"the loss is not finite at step {self.step}; its batch is in {path}; "
+            "resume from the last checkpoint with a lower --learning-rate"
         )
 
+    def _open_data(self) -> Steps:
+        """This process's batches."""
+        config, codec = self.config, self.model.codec
+        samples = self.settings.model.chunk
+        chunks = open_chunks(
+            self.settings.train_songs,
+            ChunkConfig(
+                samples=samples,
+                sample_rate=codec.sample_rate,
+                silence_keep=config.silence_keep,
+                remix=config.remix,
+                augment=config.augment,
+            ),
+            config.seed,
+        )
+        shape = (codec.channels, codec.frames(samples))
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        if config.batch_size % (world * config.accumulate):
+            raise SolovoxError(
+                f"a batch of {config.batch_size} does not divide into {world} processes "
+                f"x {config.accumulate} parts; choose a multiple of {world * config.accumulate}"
+            )
+        return Steps(chunks, config.batch_size, shape, rank, world)
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+
+class _Means:
+    """Means of numbers by name since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, float]) -> None:
+        if values.keys() != self._sums.keys():  # another stage has other losses
+            self._sums, self._count = dict.fromkeys(values, 0.0), 0
+        self._sums = {name: self._sums[name] + value for name, value in values.items()}
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+
+def _fresh_model(run: Run) -> SeparationModel:
+    """The model at step 0: with random weights, or with another model's.
+
+    Raises:
+        ModelError: if the other model cannot be loaded or does not fit.
+    """
+    model = build_model(run.model)
+    if run.init is not None:
+        try:
+            model.load_state_dict(load_model(run.init).state_dict())
+        except RuntimeError as error:
+            raise ModelError(f"{run.init} does not fit the preset {run.model.name}") from error
+    return model
+
+
+def _comparable(score: float | None) -> float:
+    """A score that can be compared: none at all is worse than any."""
+    return -math.inf if score is None or math.isnan(score) else score
+
+
+def _decay_groups(model: SeparationModel, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters with weight decay (matrices, kernels) and without (biases, gains)."""
-    trained = list(model.parameters())
+    trained = [p for part in PARTS for p in model.get_submodule(part).parameters()]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

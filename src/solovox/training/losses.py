@@ -2,8 +2,9 @@
 
     loss = velocity loss (Eq. 3)  +  Σ estimate loss  +  spread loss
 
-The auxiliary losses do not pass through the generator, and the generator's loss does not pass through the estimates (Diff-DMX, arXiv
-2511.21342). The spread r of an estimate μ is learnt by the likelihood of x0 ~ N(μ, r²), μ held fixed.
+The auxiliary losses do not pass through the generator, and the generator's loss does not pass
+through the estimates (Diff-DMX, arXiv 2511.21342). The spread r of an estimate μ is learnt by the
+likelihood of x0 ~ N(μ, r²), μ held fixed.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solovox.diffusion.objective import velocity_loss
+from solovox.errors import ModelError
 from solovox.model import SeparationModel
+from solovox.networks.features import Features
 from solovox.precision import autocast
 
 
@@ -24,7 +27,8 @@ def l2(estimate: Tensor, target: Tensor) -> Tensor:
 
 
 def spectral(estimate: Tensor, target: Tensor) -> Tensor:
-    """The mean absolute error of audio [batch, 2, samples] and of its complex spectrograms at two resolutions."""
+    """The mean absolute error of audio [batch, 2, samples] and of its complex spectrograms at two
+    resolutions."""
     loss = F.l1_loss(estimate, target)
     error = (estimate - target).flatten(0, 1)
     for window in (512, 2048):
@@ -45,13 +49,16 @@ ESTIMATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": l2, "spe
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The losses' weights; a weight of 0 leaves a loss out.
+    """The losses' weights.
 
     Attributes:
         diffusion: of the velocity loss.
         estimate: of each auxiliary estimate's loss.
         spread: of the spread's likelihood.
         estimate_kind: a name of ESTIMATE_LOSSES.
+
+    Raises:
+        ModelError: if there is no loss of that name.
     """
 
     diffusion: float = 1.0
@@ -59,9 +66,24 @@ class LossConfig:
     spread: float = 0.1
     estimate_kind: str = "l2"
 
+    def __post_init__(self) -> None:
+        if self.estimate_kind not in ESTIMATE_LOSSES:
+            kinds = " or ".join(ESTIMATE_LOSSES)
+            raise ModelError(f"the loss of the estimates is {kinds}, not {self.estimate_kind}")
+
 
 class SeparationLoss(nn.Module):
-    """The losses of a model as one module, so that an engine can wrap it whole."""
+    """The losses of a model as one module, so that an engine can wrap it whole.
+
+    Frozen parts, and the codec always, are made so: they get no gradient and stay in evaluation
+    mode.
+
+    Args:
+        model: the model.
+        config: the losses' weights.
+        precision: of the networks, see `solovox.precision`.
+        frozen: parts that are not trained: "conditioner", "generator". Their losses are left out.
+    """
 
     def __init__(
         self,
@@ -71,10 +93,20 @@ class SeparationLoss(nn.Module):
         frozen: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.precision = precision
         self.model = model
         self.config = config
+        self.precision = precision
         self.frozen = frozen
+        for part in ("codec", "conditioner", "generator"):
+            model.get_submodule(part).requires_grad_(part not in (*frozen, "codec"))
+        self.train()
+
+    def train(self, mode: bool = True) -> "SeparationLoss":
+        """Training mode for what is trained."""
+        super().train(mode)
+        for part in (*self.frozen, "codec"):
+            self.model.get_submodule(part).eval()
+        return self
 
     def forward(self, mixture: Tensor, vocals: Tensor, t: Tensor, eps: Tensor) -> dict[str, Tensor]:
         """The weighted losses by name, to be summed.
@@ -83,30 +115,35 @@ class SeparationLoss(nn.Module):
             mixture, vocals: audio, [batch, 2, samples].
             t, eps: time [batch] and noise in the codec's space, for the velocity loss.
         """
-        model, config = self.model, self.config
-        level = model.level(mixture)
+        level = self.model.level(mixture)
         mixture, vocals = mixture / level, vocals / level
-        with (
-            torch.set_grad_enabled(torch.is_grad_enabled() and "conditioner" not in self.frozen),
-            autocast(mixture.device, self.precision),
-        ):
-            features = model.condition(mixture)
+        hears = torch.is_grad_enabled() and "conditioner" not in self.frozen
+        with torch.set_grad_enabled(hears), autocast(mixture.device, self.precision):
+            features = self.model.condition(mixture)
         with torch.no_grad():
-            x0 = model.codec.encode(vocals)
+            x0 = self.model.codec.encode(vocals)
         losses: dict[str, Tensor] = {}
         if "generator" not in self.frozen:
-
-            def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-                with autocast(x_t.device, self.precision):
-                    return model.velocity(x_t, t, features)
-
-            losses["diffusion"] = config.diffusion * velocity_loss(velocity, x0, eps, t)
+            losses["diffusion"] = self._diffusion(x0, t, eps, features)
         if "conditioner" not in self.frozen:
-            kind = ESTIMATE_LOSSES[config.estimate_kind]
-            for i, estimate in enumerate(features.estimates):
-                losses[f"estimate{i}"] = config.estimate * kind(estimate, vocals)
-            if features.spread is not None and features.mean is not None:
-                error = (x0 - features.mean.detach()) / features.spread
-                likelihood = 0.5 * error.square() + torch.log(features.spread)
-                losses["spread"] = config.spread * likelihood.mean()
+            losses |= self._estimates(vocals, x0, features)
+        return losses
+
+    def _diffusion(self, x0: Tensor, t: Tensor, eps: Tensor, features: Features) -> Tensor:
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            with autocast(x_t.device, self.precision):
+                return self.model.velocity(x_t, t, features)
+
+        return self.config.diffusion * velocity_loss(velocity, x0, eps, t)
+
+    def _estimates(self, vocals: Tensor, x0: Tensor, features: Features) -> dict[str, Tensor]:
+        config, kind = self.config, ESTIMATE_LOSSES[self.config.estimate_kind]
+        losses = {
+            f"estimate{i}": config.estimate * kind(estimate.float(), vocals)
+            for i, estimate in enumerate(features.estimates)
+        }
+        if features.spread is not None and features.mean is not None:
+            error = (x0 - features.mean.detach()) / features.spread
+            likelihood = 0.5 * error.square() + torch.log(features.spread)
+            losses["spread"] = config.spread * likelihood.mean()
         return losses

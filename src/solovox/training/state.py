@@ -1,33 +1,37 @@
 """A run's state on disk: everything that a resumed run needs, as safetensors, never pickle.
 
-A checkpoint is one file: the weights, their running mean, AdamW's moments, and the step as metadata. Data, times and noise are functions of
-the seed and the step, so no state of a random generator is kept. The file is written beside and renamed: a killed run leaves the last one whole.
+A checkpoint is one file: the weights, their running mean, AdamW's moments, and the step as
+metadata. Data, times and noise are functions of the seed and the step, so no state of a random
+generator is kept. The file is written beside and renamed: a killed run leaves the last one whole.
 """
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from solovox.errors import ModelError
+from solovox.errors import ModelError, SolovoxError
 
 
 def save_state(
     path: Path, step: int, model: nn.Module, mean: nn.Module, optimizer: Optimizer
 ) -> None:
-    """Write a run's state after `step` steps."""
+    """Write a run's state after `step` steps.
+
+    Raises:
+        SolovoxError: if it cannot be written; the one before is left as it was.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in mean.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
-    part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part, metadata={"step": str(step)})
-    os.replace(part, path)
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata={"step": str(step)})
 
 
 def load_state(path: Path, model: nn.Module, mean: nn.Module, optimizer: Optimizer) -> int:
@@ -36,21 +40,68 @@ def load_state(path: Path, model: nn.Module, mean: nn.Module, optimizer: Optimiz
     Raises:
         ModelError: if the file cannot be read or belongs to another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            step = int((file.metadata() or {})["step"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-        model.load_state_dict(_under("model.", tensors))
-        mean.load_state_dict(_under("ema.", tensors))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} is not a checkpoint of this model: {reason}") from error
+    step, tensors = _read(path)
+    _fill(path, model, _under("model.", tensors))
+    _fill(path, mean, _under("ema.", tensors))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors).items():
         index, moment = name.split(".", 1)
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
+
+
+def load_mean(path: Path, model: nn.Module) -> int:
+    """Put the running mean of a saved state into a model; the number of steps done.
+
+    Raises:
+        ModelError: if the file cannot be read or belongs to another model.
+    """
+    step, tensors = _read(path, "ema.")
+    _fill(path, model, _under("ema.", tensors))
+    return step
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place if all goes well.
+
+    Raises:
+        SolovoxError: if it cannot be written; `path` is left as it was.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            part.unlink()
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: Exception) -> SolovoxError:
+    """What to tell the user of a file that cannot be written."""
+    reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    return SolovoxError(f"{path} cannot be written ({reason}); make room or choose another folder")
+
+
+def _read(path: Path, prefix: str = "") -> tuple[int, dict[str, Tensor]]:
+    """The step, and the tensors whose names begin with `prefix`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int((file.metadata() or {})["step"])
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return step, {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path} is not a checkpoint that can be read: {reason}") from error
+
+
+def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path} is a checkpoint of another model than {path.parent}") from error
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,54 +1,112 @@
-"""Validation on whole songs: uSDR and multi-resolution STFT of the vocals."""
+"""Validation on whole songs, separated as a user would: uSDR and multi-resolution STFT distance.
 
+The mixture's own scores are what doing nothing reaches. Songs without a sound of singing have no
+such scores and do not count. Several processes share the songs.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from solovox.data.chunks import whole_songs
-from solovox.diffusion.noise import ChunkNoise
-from solovox.diffusion.sampling import ddim, warm_start
-from solovox.diffusion.schedule import times
+from solovox.data.index import find_songs
+from solovox.errors import DataError
 from solovox.evaluation.metrics import multi_resolution_stft, usdr
-from solovox.model import SeparationModel
+from solovox.separator import Separator
+
+METRICS = ("usdr", "multi_resolution_stft", "mixture_usdr", "mixture_multi_resolution_stft")
+EXCERPT_SECONDS = 10
+
+Audio = npt.NDArray[np.float32]
+Scores = dict[str, dict[str, float]]
+"""Song → metric of METRICS → score; NaN where there is none."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """Means over the validation songs.
+class Excerpt:
+    """Where the first song is sung loudest, to listen to; each [2, samples]."""
 
-    Attributes:
-        usdr: of the vocals, in dB.
-        multi_resolution_stft: distance of the vocals.
+    sample_rate: int
+    mixture: Audio
+    vocals: Audio
+    estimate: Audio
+
+
+def song_names(songs: Path) -> list[str]:
+    """The songs of a folder that can be validated on, in the order of `validate`.
+
+    Raises:
+        DataError: if there are none.
     """
+    names = [song.name for song in find_songs(songs) if song.paired]
+    if not names:
+        raise DataError(f"{songs}: no song has both vocals and a mixture to validate on; add one")
+    return names
 
-    usdr: float
-    multi_resolution_stft: float
+
+def validate(
+    separator: Separator,
+    songs: Path,
+    rank: int = 0,
+    world: int = 1,
+    reduce: Callable[[Tensor], Tensor] = lambda scores: scores,
+) -> tuple[Scores, Excerpt | None]:
+    """Each song's scores; and an excerpt of the first song, in the process that separated it.
+
+    Args:
+        separator: the model and its settings.
+        songs: folder of songs.
+        rank, world: which process of how many; each separates every `world`-th song.
+        reduce: the sum of a tensor over all processes.
+
+    Raises:
+        DataError: if there is nothing to validate on, or a song cannot be read.
+    """
+    names = song_names(songs)
+    table = torch.zeros(len(names), len(METRICS), dtype=torch.float64)
+    excerpt = None
+    rate = separator.sample_rate
+    mine = islice(enumerate(whole_songs(songs, rate)), rank, None, world)
+    for row, (_, heard, sung) in mine:
+        mixture, vocals = heard.numpy(), sung.numpy()
+        estimate = separator.separate(mixture, rate)["vocals"]
+        table[row] = torch.tensor([*_scores(vocals, estimate), *_scores(vocals, mixture)])
+        if row == 0:
+            part = _loudest(vocals, EXCERPT_SECONDS * rate)
+            excerpt = Excerpt(rate, mixture[:, part], vocals[:, part], estimate[:, part])
+    rows = reduce(table).tolist()
+    scores = [dict(zip(METRICS, row, strict=True)) for row in rows]
+    return dict(zip(names, scores, strict=True)), excerpt
 
 
-@torch.inference_mode()
-def validate(model: SeparationModel, songs: Path, *, estimate_only: bool) -> Score:
-    """The mean scores of a model on the songs of a folder."""
-    model.eval()
-    scores = []
-    for _, mixture, vocals in whole_songs(songs, model.codec.sample_rate):
-        n = model.config.chunk
-        out = []
-        for i, start in enumerate(range(0, mixture.shape[1], n)):
-            x = torch.nn.functional.pad(mixture[None, :, start : start + n], (0, max(0, start + n - mixture.shape[1])))
-            level = model.level(x)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                f = model.condition(x / level)
-                if estimate_only:
-                    y = f.estimate
-                else:
-                    s = model.config.sampling
-                    noise = ChunkNoise(0, [i], f.mean.shape[1:], x.device)
-                    x_t = warm_start(f.mean, noise(), s.start)
-                    y = model.codec.decode(ddim(lambda a, t: model.velocity(a, t, f), x_t, times(s.steps, s.start)), n)
-            out.append((y.float() * level)[0])
-        estimate = torch.cat(out, 1)[:, : mixture.shape[1]].numpy()
-        scores.append((usdr(vocals.numpy(), estimate), multi_resolution_stft(vocals.numpy(), estimate)))
-    a, b = np.mean(scores, axis=0)
-    return Score(float(a), float(b))
+def mean_scores(scores: Scores) -> dict[str, float]:
+    """The mean of each metric over the songs that have it; NaN if none has."""
+    means = {}
+    for metric in METRICS:
+        values = [song[metric] for song in scores.values() if not math.isnan(song[metric])]
+        means[metric] = sum(values) / len(values) if values else math.nan
+    return means
+
+
+def _scores(vocals: Audio, estimate: Audio) -> tuple[float, float]:
+    if not vocals.any():
+        return math.nan, math.nan
+    return usdr(vocals, estimate), multi_resolution_stft(vocals, estimate)
+
+
+def _loudest(vocals: Audio, samples: int) -> slice:
+    """The stretch of `samples` samples, or the whole, with the most energy, to a tenth of it."""
+    hop = max(1, samples // 10)
+    energy = np.square(vocals).sum(axis=0)
+    sums = np.concatenate(([0.0], np.cumsum(energy, dtype=np.float64)))
+    starts = np.arange(0, max(1, len(energy) - samples + 1), hop)
+    ends = np.minimum(starts + samples, len(energy))
+    start = int(starts[np.argmax(sums[ends] - sums[starts])])
+    return slice(start, start + samples)

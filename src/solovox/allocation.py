@@ -1,0 +1,25 @@
+"""Memory that stays with the process.
+
+glibc gives a big block back to the system as soon as it is freed, and the next one is mapped anew,
+page by page. A network asks for the same big blocks over and over: the page faults cost a third of
+a training step on a CPU (benchmarks/train_step.py). Told not to, it keeps them; the process then
+holds as much memory as it has needed at most.
+"""
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+_NEVER = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Make glibc keep freed memory for the rest of the process; False where there is no glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # musl
+        return False
+    settings = ((_MMAP_THRESHOLD, _NEVER), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, 1 << 26))
+    return sum(mallopt(name, value) for name, value in settings) == len(settings)

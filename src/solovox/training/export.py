@@ -1,0 +1,170 @@
+"""A run's result as a model folder: a checkpoint's mean weights, and a card that tells of them.
+
+The card is written from what the run's folder and the data set say of themselves: settings, scores
+by song, the sources and licences in the data set's manifest.json.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from solovox.checkpoint import save_model
+from solovox.data.shards import is_address
+from solovox.errors import ModelError
+from solovox.presets import build_model
+from solovox.training.journal import Line, read_log
+from solovox.training.run import BEST, LAST, Run, read_run
+from solovox.training.state import load_mean, unwritable
+
+WEIGHTS = {"best": BEST, "last": LAST}
+
+LIMITS = """\
+- It separates the singing voice of songs like those it was trained on. Other languages, styles and
+  recordings may fare worse, and choirs, screams and talking are not singing.
+- It generates vocals: what it returns may hold sounds that were never sung.
+- Its scores above are of a few songs. Measure it on your own: `solovox evaluate`."""
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    weights: str = "best",
+    dtype: str = "fp32",
+    name: str | None = None,
+    licence: str | None = None,
+    notes: str = "",
+) -> Path:
+    """The model folder that a run's mean weights were written to.
+
+    Args:
+        run: the run's folder.
+        out: the model's folder; its files are replaced.
+        weights: "best" by validation, or "last". A run that was never validated has no best.
+        dtype: of the weights on disk: "fp32", "bf16" or "fp16".
+        name: of the model; None is the preset's.
+        licence: of the model, for its card.
+        notes: Markdown for the card.
+
+    Raises:
+        ModelError: if there is no run or no such checkpoint in it.
+        SolovoxError: if the folder cannot be written.
+    """
+    settings = read_run(run)
+    path = run / WEIGHTS[weights]
+    if not path.is_file():
+        other = "take --weights last" if weights == "best" else "train it first"
+        raise ModelError(f"{run} has no {path.name}; {other}")
+    model = build_model(replace(settings.model, name=name or settings.model.name))
+    step = load_mean(path, model)
+    card = model_card(settings, model.config.name, step, read_log(run, step), licence, notes)
+    try:
+        return save_model(model, out, card, dtype)
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def model_card(
+    run: Run, name: str, step: int, log: list[Line], licence: str | None, notes: str
+) -> str:
+    """A model card, Markdown.
+
+    Args:
+        run: the run's settings.
+        name: of the model.
+        step: the steps done.
+        log: the run's records up to there.
+        licence: of the model.
+        notes: Markdown to put first.
+    """
+    head = ["---", "library_name: solovox", "tags: [audio, music-source-separation, diffusion]"]
+    head += [f"license: {licence}"] if licence else []
+    parts = [
+        "\n".join([*head, "---"]),
+        f"# {name}",
+        "Separates the singing voice from songs: `solovox separate -n FOLDER song.mp3`.",
+        notes.strip(),
+        "## Scores",
+        _scores(log, step),
+        "## Training data",
+        _data(run.data),
+        "## Limits",
+        LIMITS,
+        "## How it was made",
+        _making(run, step),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _scores(log: list[Line], step: int) -> str:
+    """A table of the last validation, song by song; the mixture as estimate beside it."""
+    lines = [line for line in log if "songs" in line]
+    if not lines:
+        return "It was not validated."
+    line = lines[-1]
+    rows = {**line["songs"], "**mean**": line}
+    table = [
+        f"Of the vocals, whole songs held out from training, after step {line['step']} "
+        f"(the weights: step {step}). uSDR in dB, higher is better; multi-resolution STFT "
+        "distance, lower is better. In brackets: the mixture itself.",
+        "",
+        "| song | uSDR | multi-resolution STFT |",
+        "|---|---|---|",
+    ]
+    for song, scores in rows.items():
+        cells = [
+            f"{_number(scores[metric])} ({_number(scores[f'mixture_{metric}'])})"
+            for metric in ("usdr", "multi_resolution_stft")
+        ]
+        table.append(f"| {song} | {cells[0]} | {cells[1]} |")
+    return "\n".join(table)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _data(data: str) -> str:
+    """What the data set's manifest says of its training songs, by source."""
+    path = Path(data) / "manifest.json"
+    if is_address(data) or not path.is_file():
+        return f"`{Path(data).name}`; it has no manifest of its sources."
+    songs = [song for song in _songs(path) if song.get("split") == "train"]
+    uses: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for song in songs:
+        for source in song.get("sources", ()):
+            key = (str(source.get("package", "?")), str(source.get("licence", "?")))
+            uses[key].add(str(song.get("song")))
+    hours = sum(float(song.get("seconds", 0)) for song in songs) / 3600
+    table = [
+        f"`{Path(data).name}`: {len(songs)} songs, {hours:.1f} h, made from",
+        "",
+        "| source | licence | songs |",
+        "|---|---|---|",
+    ]
+    for (source, licence), names in sorted(uses.items()):
+        table.append(f"| {source} | {licence} | {len(names)} |")
+    return "\n".join(table)
+
+
+def _songs(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        songs: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["songs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is not a manifest of songs; mend or remove it") from error
+    return songs
+
+
+def _making(run: Run, step: int) -> str:
+    """The settings that made it."""
+    from solovox import __version__
+
+    origin = f" from `{run.init}`" if run.init else ""
+    settings = json.dumps(asdict(run.training), indent=2)
+    return (
+        f"solovox {__version__}, preset `{run.model.name}`{origin}, {step} steps; "
+        f"the weights are their running mean.\n\n```json\n{settings}\n```"
+    )
