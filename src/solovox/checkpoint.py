@@ -65,6 +65,7 @@ def save_model(
     }
     weights = folder / f"{WEIGHTS}.part"
     save_file({name: value.contiguous() for name, value in tensors.items()}, weights)
+    weights.chmod(0o644)  # they are written for their owner's eyes only
     config = {**config_to_json(model.config), "sha256": _sha256(weights)}
     weights.replace(folder / WEIGHTS)
     for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):

@@ -1,7 +1,7 @@
 """Failures that a user can act on.
 
-Each carries one line: what is wrong, with which file, and what to do. The command line prints that line and
-exits with a non-zero status; the API raises it.
+Each carries one line: what is wrong, with which file, and what to do. The command line prints that
+line and exits with a non-zero status; the API raises it.
 """
 
 
