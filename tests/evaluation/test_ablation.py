@@ -76,7 +76,11 @@ def test_the_grid_is_a_table_and_resumes(data: Path, tmp_path: Path) -> None:
     assert lines[3] == "| 20 | 6.86 | 5.05 ± 0.07 | 8.31 ± 0.07 |"
     assert "**8.82** ± 0.07" in lines[4]
     assert "| 20 | η 0.4 fc 5000 Hz | 8.31 | 8.26 |" in text
-    assert "| 20 | η 0.4 fc 5000 Hz | +1.45 [+1.45, +1.45] | 3/3 |" in text
+    assert "| 20 | η 0.4 fc 5000 Hz | +1.450 [+1.450, +1.450] | 3/3 |" in text
+    assert (
+        "Of 2 settings with high-pass filtered noise, 2 raise the median uSDR, 0 lower it, and 0 "
+        "change nothing that these 3 songs can show; of 2 settings with unfiltered noise, 1 raise"
+    ) in text
     ablate(Pretender, GRID, data, tmp_path / "out", SHORT)
     assert len(Pretender.calls) == calls
     ablate(Pretender, Grid(steps=(20, 100), eta=(0.0,)), data, tmp_path / "out", SHORT)

@@ -166,6 +166,33 @@ def grid_table(results: Mapping[Sampling, Result], metric: str) -> str:
     return table(["T", *columns], rows)
 
 
+def verdict(results: Mapping[Sampling, Result]) -> str:
+    """Return in a sentence or two whether refinement noise raises the uSDR here.
+
+    A setting raises or lowers it where the interval of the median difference leaves 0 out.
+
+    Args:
+        results: by cell.
+    """
+    counts = {True: [0, 0, 0], False: [0, 0, 0]}  # filtered or not: raises, lowers, neither
+    songs = 0
+    for cell, result in results.items():
+        plain = results.get(_without_noise(cell))
+        found = compare_results(plain, result).get(PRIMARY) if cell.eta and plain else None
+        if found and found.songs > 1:
+            low, high = found.median.low, found.median.high
+            counts[bool(cell.cutoff)][0 if low > 0 else 1 if high < 0 else 2] += 1
+            songs = max(songs, found.songs)
+    words = {True: "high-pass filtered", False: "unfiltered"}
+    said = [
+        f"of {sum(found)} settings with {words[kind]} noise, {found[0]} raise the median uSDR, "
+        f"{found[1]} lower it, and {found[2]} change nothing that these {songs} songs can show"
+        for kind, found in counts.items()
+        if sum(found)
+    ]
+    return "; ".join(said).replace("of", "Of", 1) + "." if said else ""
+
+
 def label(cell: Sampling) -> str:
     """Return a cell's settings in words."""
     return f"T={_row(cell)} {_column(cell)}"
@@ -186,6 +213,10 @@ def _column(cell: Sampling) -> str:
     return f"η {cell.eta:g} {cutoff}"
 
 
+def _without_noise(cell: Sampling) -> Sampling:
+    return Sampling(cell.steps, cell.start, 0.0, None, cell.sampler)
+
+
 def _by_noise(results: Mapping[Sampling, Result]) -> list[Sampling]:
     return sorted(results, key=lambda cell: (cell.eta or 0, cell.cutoff or 0))
 
@@ -194,7 +225,7 @@ def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
     """Return what refinement noise changes at equal steps, song by song."""
     rows = []
     for cell, result in results.items():
-        plain = Sampling(cell.steps, cell.start, 0.0, None, cell.sampler)
+        plain = _without_noise(cell)
         if not cell.eta or plain not in results:
             continue
         row = [_row(cell), _column(cell)]
@@ -205,9 +236,9 @@ def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
                 continue
             better = c.wins if COLUMNS[metric].higher_is_better else c.losses
             ends = (
-                "" if math.isnan(c.median.low) else f" [{c.median.low:+.2f}, {c.median.high:+.2f}]"
+                "" if math.isnan(c.median.low) else f" [{c.median.low:+.3f}, {c.median.high:+.3f}]"
             )
-            row += [f"{c.median.value:+.2f}{ends}", f"{better}/{c.songs}"]
+            row += [f"{c.median.value:+.3f}{ends}", f"{better}/{c.songs}"]
         rows.append(row)
     if not rows:
         return []
@@ -217,6 +248,7 @@ def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
         "Against no noise at the same T: median difference over songs with its 95 % bootstrap "
         "interval, and in how many songs the noise is better.",
         table(heads, rows),
+        verdict(results),
     ]
 
 

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +58,6 @@ SeparateSong = Callable[[Material, int], Stems]
 class System(ABC):
     """Something to evaluate."""
 
-    random: ClassVar[bool] = False
-    """Whether another seed gives other stems; a system that does not is run once."""
-
     @property
     @abstractmethod
     def name(self) -> str:
@@ -70,6 +67,11 @@ class System(ABC):
     @abstractmethod
     def settings(self) -> Settings:
         """What its output depends on, for the record."""
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed gives other stems; what is not random is run once."""
+        return False
 
     @property
     def runs(self) -> int:
@@ -233,8 +235,6 @@ class Sampling:
 class ModelSystem(System):
     """A model by name, folder or hub id, with its sampling settings."""
 
-    random = True
-
     model: str
     sampling: Sampling = Sampling()
     device: str = "auto"
@@ -253,9 +253,13 @@ class ModelSystem(System):
         return {"model": self.model, "device": self.device, **defaults, **self.sampling.given()}
 
     @property
+    def random(self) -> bool:
+        return self.settings.get("steps") != 0  # 0 is the conditioner's own estimate
+
+    @property
     def runs(self) -> int:
         # Refinement noise makes runs differ; without it they differ by the first noise alone.
-        return 5 if self.settings.get("eta") else 1
+        return 5 if self.random and self.settings.get("eta") else 1
 
     def version(self, song: Song) -> str:
         # The configuration holds a digest of the weights.
