@@ -86,7 +86,7 @@ def test_every_preset_has_a_recipe() -> None:
         ({"stages": []}, "one after the other"),
         ({"stages": [{"frozen": ["codec"]}]}, "conditioner or generator"),
         ({"stages": [{"frozen": ["conditioner", "generator"]}]}, "conditioner or generator"),
-        ({"loss": {"estimate_kind": "l3"}}, "l2 or spectral, not l3"),
+        ({"loss": {"estimate_kind": "l3"}}, "l2 or spectral or rms, not l3"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
         ({"batch_size": "8"}, "do not fit"),
         ({"precision": "fp8"}, "precision"),

@@ -50,6 +50,7 @@ class TrainingConfig:
         loss: the losses' weights.
         silence_keep: share of the silent vocal chunks that are kept.
         remix: probability that the accompaniment comes from another song.
+        band_weight: exponent of the songs' weights when such an accompaniment is drawn.
         augment: the augmentations.
         seed: of weights, data, times and noise.
         log_every: steps between lines of the log.
@@ -73,6 +74,7 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     silence_keep: float = 0.05
     remix: float = 0.5
+    band_weight: float = 1.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     seed: int = 0
     log_every: int = 50
@@ -185,11 +187,13 @@ RECIPES: dict[str, TrainingConfig] = {
         batch_size=8,
         learning_rate=1e-3,
         warmup=200,
-        ema=0.999,
-        stages=(Stage(20_000, ("generator",)), Stage()),
-        loss=LossConfig(estimate_kind="spectral"),
+        ema=0.996,
+        stages=(Stage(2_700, ("generator",)), Stage()),
+        loss=LossConfig(estimate_kind="rms", coefficients=0.5),
         silence_keep=0.2,
         remix=0.8,
+        band_weight=0.35,
+        augment=AugmentConfig(pitch=0.8, eq=0.6, width=0.3, gain_db=5.0),
         save_every=200,
         validate_every=1000,
     ),

@@ -243,6 +243,7 @@ class Trainer:
                 sample_rate=codec.sample_rate,
                 silence_keep=config.silence_keep,
                 remix=config.remix,
+                band_weight=config.band_weight,
                 augment=config.augment,
             ),
             config.seed,

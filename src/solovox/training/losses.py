@@ -44,7 +44,17 @@ def spectral(estimate: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-ESTIMATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": l2, "spectral": spectral}
+def rms(estimate: Tensor, target: Tensor) -> Tensor:
+    """The root mean square error of each item [batch, …], averaged: like `l2` it asks for the mean
+    of what the vocals may be, but a loud item does not drown the others."""
+    return (estimate - target).square().flatten(1).mean(dim=1).add(1e-8).sqrt().mean()
+
+
+ESTIMATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": l2,
+    "spectral": spectral,
+    "rms": rms,
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class LossConfig:
     Attributes:
         diffusion: of the velocity loss.
         estimate: of each auxiliary estimate's loss.
+        coefficients: of the finest estimate's rms error in the codec's space, where a lapped
+            transform weighs high bands like low ones.
         spread: of the spread's likelihood.
         estimate_kind: a name of ESTIMATE_LOSSES.
 
@@ -63,6 +75,7 @@ class LossConfig:
 
     diffusion: float = 1.0
     estimate: float = 1.0
+    coefficients: float = 0.0
     spread: float = 0.1
     estimate_kind: str = "l2"
 
@@ -142,6 +155,8 @@ class SeparationLoss(nn.Module):
             f"estimate{i}": config.estimate * kind(estimate.float(), vocals)
             for i, estimate in enumerate(features.estimates)
         }
+        if config.coefficients and features.mean is not None:
+            losses["coefficients"] = config.coefficients * rms(features.mean, x0)
         if features.spread is not None and features.mean is not None:
             error = (x0 - features.mean.detach()) / features.spread
             likelihood = 0.5 * error.square() + torch.log(features.spread)
