@@ -80,6 +80,7 @@ def ablate(
     options: Options | None = None,
     jobs: int = 1,
     progress: Callable[[str], Progress] | None = None,
+    only: str = "*",
 ) -> dict[Sampling, Result]:
     """Return the result of every cell of a grid; OUT/ablation.md has the tables.
 
@@ -91,6 +92,7 @@ def ablate(
         options: what to compute.
         jobs: processes.
         progress: told the cell, returns what is told of its songs.
+        only: pattern of the songs' names.
     """
     out = Path(out)
     results = {}
@@ -98,7 +100,7 @@ def ablate(
     for number, cell in enumerate(cells, 1):
         system = system_of(cell)
         shown = progress(f"{number}/{len(cells)} {label(cell)}") if progress else None
-        results[cell] = evaluate(system, data, out / "cells", options, jobs, shown)
+        results[cell] = evaluate(system, data, out / "cells", options, jobs, shown, only=only)
         # Written after each cell: a long grid can be read while it runs.
         (out / "ablation.md").write_text(ablation_report(results), "utf-8")
     return results
@@ -118,18 +120,20 @@ def model_cells(model: str, device: str = "auto") -> Callable[[Sampling], System
     return system_of
 
 
-def ablation_report(results: Mapping[Sampling, Result]) -> str:
+def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None) -> str:
     """Return the grid as Markdown: a table a metric, and what the refinement noise changes.
 
     Args:
         results: by cell.
+        songs: what to call the data set; None is its path.
     """
     first = next(iter(results.values()))
     part = "" if first.options.excerpt is None else f", middle {first.options.excerpt:g} s of each"
+    named = songs or f"`{first.data}`"
     parts = [
         f"# Sampling of {first.name.partition(' steps=')[0]}",
-        f"{len(first.songs)} songs of `{first.data}`{part}. Medians over songs of the vocals' "
-        "scores; of several runs their mean, ± standard deviation. Bold: the best of the table.",
+        f"{len(first.songs)} songs of {named}{part}. Medians over songs of the vocals' scores; of "
+        "several runs their mean, ± standard deviation. Bold: the best of the table.",
     ]
     for metric in TABLES:
         if any(result.summary("vocals", metric) for result in results.values()):

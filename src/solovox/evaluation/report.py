@@ -153,10 +153,10 @@ def plot_distribution(results: Sequence[Result], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 1 + 0.5 * len(named)), layout="constrained")
     for row, (_, values) in enumerate(named):
         if values:
-            axes.boxplot(
-                values, positions=[row], orientation="horizontal", widths=0.5, showfliers=False,
-                medianprops={"color": "tab:red"},
-            )  # fmt: skip
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            box = [(low, high - low)]
+            axes.broken_barh(box, (row - 0.25, 0.5), facecolors="none", edgecolors="black")
+            axes.vlines(middle, row - 0.25, row + 0.25, color="tab:red")
         # Dots beside each other would hide each other: spread them a little, always the same way.
         height = row + 0.15 * np.sin(np.arange(len(values)) * 2.4)
         axes.plot(values, height, "o", markersize=4, alpha=0.6, color="tab:blue")
@@ -243,7 +243,8 @@ def _what(results: Sequence[Result]) -> str:
     if first.options.excerpt is not None:
         part = f"the middle {first.options.excerpt:g} s of each song"
     minutes = sum(song.seconds for song in first.songs) / 60
-    return f"{len(first.songs)} songs of `{first.data}`, {part}, {minutes:.1f} minutes."
+    songs = f"{len(first.songs)} song{'s' * (len(first.songs) != 1)}"
+    return f"{songs} of `{first.data}`, {part}, {minutes:.1f} minutes."
 
 
 def _left_out(results: Sequence[Result]) -> list[str]:
