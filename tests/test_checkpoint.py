@@ -82,7 +82,7 @@ def rewrite(folder, change):
         (lambda c: c["generator"].update(layers=3), "unknown setting of the generator: layers"),
         (lambda c: c.update(exec="rm"), "unknown setting of the model: exec"),
         (lambda c: c.pop("codec"), "unknown kind of codec"),
-        (lambda c: c.pop("name"), "incomplete"),
+        (lambda c: c.pop("name"), "do not fit"),
         (lambda c: c["conditioner"].update(widths=[8, 24]), "does not fit"),
         (lambda c: c["conditioner"].update(bands="many"), "does not fit"),
     ],

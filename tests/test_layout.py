@@ -22,6 +22,7 @@ BASE = {"errors"}  # for everyone
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "precision": set(),
+    "settings": set(),
     "stereo": set(),
     "diffusion": set(),
     "decoding": set(),
@@ -31,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "codecs": {"diffusion", "stereo"},
     "networks": {"diffusion", "stereo"},
     "model": {"codecs", "networks"},
-    "presets": {"codecs", "networks", "model"},
+    "presets": {"codecs", "networks", "model", "settings"},
     "checkpoint": {"model", "presets"},
 }
 SURFACES = {"cli", "studio", "catalogue"}

@@ -22,4 +22,5 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):  # musl
         return False
     settings = ((_MMAP_THRESHOLD, _NEVER), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, 1 << 26))
-    return sum(mallopt(name, value) for name, value in settings) == len(settings)
+    done = [bool(mallopt(name, value)) for name, value in settings]
+    return all(done)

@@ -23,6 +23,6 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 def _is_fast(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return device.type == "cpu" and bool(has_bf16())

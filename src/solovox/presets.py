@@ -6,7 +6,7 @@ conditioner or generator is one class and one line in a table here.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -24,6 +24,7 @@ from solovox.networks.band_split import (
 )
 from solovox.networks.conditioner import Conditioner, ConditionerConfig
 from solovox.networks.generator import Generator, GeneratorConfig
+from solovox.settings import parse_settings
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,9 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
         kind = settings.pop("kind", None)
         if kind not in table:
             raise ModelError(f"unknown kind of {part} '{kind}'; there are: {', '.join(table)}")
-        values[part] = _parse(table[kind][0], settings, part)
-    values["sampling"] = _parse(SamplingConfig, values.get("sampling", {}), "sampling")
-    config: ModelConfig = _parse(ModelConfig, values, "model")
-    return config
+        values[part] = parse_settings(table[kind][0], settings, part)
+    values["sampling"] = parse_settings(SamplingConfig, values.get("sampling", {}), "sampling")
+    return parse_settings(ModelConfig, values, "model")
 
 
 def _constructor(part: str, settings: Any) -> Any:
@@ -166,14 +166,3 @@ def _constructor(part: str, settings: Any) -> Any:
         if type(settings) is cls:
             return build(settings)
     raise ModelError(f"no {part} takes a {type(settings).__name__}")
-
-
-def _parse(cls: Any, values: dict[str, Any], what: str) -> Any:
-    known = {f.name for f in fields(cls)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ModelError(f"unknown setting of the {what}: {', '.join(unknown)}")
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ModelError(f"the {what}'s settings are incomplete: {error}") from error

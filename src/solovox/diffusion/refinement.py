@@ -13,8 +13,5 @@ from torch import Tensor
 def butterworth_highpass(frequency: Tensor, cutoff: float, order: int = 4) -> Tensor:
     """The magnitude response of a Butterworth high-pass at `frequency`, both in Hz; 1/√2 at the
     cutoff."""
-    power = 2 * order
-    ratio = (
-        frequency**power / (frequency**power + cutoff**power) if cutoff > 0 else frequency * 0 + 1
-    )
-    return ratio.sqrt()
+    ratio = float(cutoff) / frequency.clamp(min=1e-6)
+    return (1 + ratio ** (2 * order)).rsqrt()

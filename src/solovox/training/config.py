@@ -5,19 +5,18 @@ They are written beside the checkpoints, and a resumed run takes them from there
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from solovox.data.chunks import PAPER, AugmentConfig
 from solovox.errors import ModelError
 from solovox.precision import PRECISIONS
+from solovox.settings import parse_settings
 from solovox.training.losses import LossConfig
 
 PARTS = ("conditioner", "generator")
 """The parts of a model that are trained; the codec never is."""
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -107,25 +106,10 @@ def training_from_json(values: Mapping[str, Any]) -> TrainingConfig:
     """
     plain = dict(values)
     for name, cls in (("loss", LossConfig), ("augment", AugmentConfig)):
-        plain[name] = parse(cls, plain.get(name, {}), f"training's {name}")
+        plain[name] = parse_settings(cls, plain.get(name, {}), f"training's {name}")
     stages = plain.get("stages", [{}])
-    plain["stages"] = tuple(parse(Stage, stage, "training's stages") for stage in stages)
-    return parse(TrainingConfig, plain, "training")
-
-
-def parse(cls: type[Settings], values: Mapping[str, Any], what: str) -> Settings:
-    """Settings of a dataclass from JSON values; lists become tuples.
-
-    Raises:
-        ModelError: if a key is unknown, or one is missing.
-    """
-    unknown = sorted(set(values) - {f.name for f in fields(cls)})  # type: ignore[arg-type]
-    if unknown:
-        raise ModelError(f"unknown setting of the {what}: {', '.join(unknown)}")
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ModelError(f"the {what}'s settings do not fit: {error}") from error
+    plain["stages"] = tuple(parse_settings(Stage, stage, "training's stages") for stage in stages)
+    return parse_settings(TrainingConfig, plain, "training")
 
 
 def parse_stages(text: str) -> tuple[Stage, ...]:

@@ -15,7 +15,8 @@ from typing import Any
 from solovox.data.shards import is_address
 from solovox.errors import ModelError, SolovoxError
 from solovox.presets import PRESETS, ModelConfig, config_from_json, config_to_json
-from solovox.training.config import TrainingConfig, parse, recipe, training_from_json
+from solovox.settings import parse_settings
+from solovox.training.config import TrainingConfig, recipe, training_from_json
 from solovox.training.state import written_whole
 
 SETTINGS = "run.json"
@@ -72,7 +73,7 @@ def read_run(folder: Path) -> Run:
         raise ModelError(f"{folder} holds no run: it has no {SETTINGS}")
     values = _read_json(path)
     values["model"], values["training"] = _configs(path, values)
-    return parse(Run, values, f"run {path}")
+    return parse_settings(Run, values, f"run {path}")
 
 
 def write_run(folder: Path, run: Run) -> None:
