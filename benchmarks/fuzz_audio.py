@@ -235,6 +235,7 @@ class Report:
     crashes: dict[int, str] = field(default_factory=dict)
     first_peak: int = 0
     peak: int = 0
+    peak_case: int = 0
     longest: float = 0.0
     longest_case: int = 0
 
@@ -244,7 +245,8 @@ class Report:
         else:
             self.crashes[case] = outcome
         self.first_peak = self.first_peak or peak
-        self.peak = max(self.peak, peak)
+        if peak > self.peak:
+            self.peak, self.peak_case = peak, case
         if seconds > self.longest:
             self.longest, self.longest_case = seconds, case
 
@@ -294,7 +296,7 @@ def main() -> int:
     table.add_row("read as sound", str(report.outcomes["read"]))
     table.add_row("refused in one line", str(report.outcomes["refused"]))
     table.add_row("crashes", str(len(report.crashes)))
-    table.add_row("peak memory", f"{report.peak / 2**20:.0f} MiB")
+    table.add_row("peak memory", f"{report.peak / 2**20:.0f} MiB (case {report.peak_case})")
     table.add_row("  of it before the first", f"{report.first_peak / 2**20:.0f} MiB")
     table.add_row("longest time for a file", f"{report.longest:.2f} s (case {report.longest_case})")
     show(table)

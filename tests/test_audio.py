@@ -602,6 +602,14 @@ def test_no_samples_too_many_channels_absurd_rates(tmp_path: Path) -> None:
     assert "has 6 channels" in error_of(encode_surround(tmp_path / "song.m4a"))
 
 
+def test_a_codec_that_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    soundfile.write(path, tones(1000).T, 44100, "DOUBLE")
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + b"\1" + data[21:])  # 64 bits, but now integers
+    assert "codec is not known" in error_of(path)
+
+
 def encode_surround(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100, layout="5.1")

@@ -31,7 +31,8 @@ BLOCK = 65_536  # samples a channel, decoded or encoded at once
 PREROLL = 2  # s decoded before a seek target: lossy decoders have settled by then
 SLACK = 0.1  # s by which a coded file's stated duration may exceed its sound
 AGAIN = "download or export it again, or keep what is there: `ffmpeg -i FILE out.wav`"
-DECODING_ERRORS = (av.FFmpegError, soundfile.LibsndfileError)
+# PyAV has an IndexError for streams that appear midway, a MemoryError for absurd sizes.
+DECODING_ERRORS = (av.FFmpegError, soundfile.LibsndfileError, IndexError, MemoryError)
 av.logging.set_level(None)  # FFmpeg would write to the terminal; its errors come as exceptions
 
 
@@ -111,17 +112,19 @@ def _for_soundfile(file: BinaryIO, name: str) -> bool:
 class _Quiet:
     """A file as the libraries see it.
 
-    It has no name, whose suffix FFmpeg would believe, and raises nothing when a damaged header
-    sends it to places that are not there: the libraries would print that and go on.
+    It has no name, whose suffix FFmpeg would believe. When a damaged header asks for places that
+    are not there it raises nothing, which would be printed, and for much at once it gives less.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read, self.tell, self.seekable = file.read, file.tell, file.seekable
-        self._seek = file.seek
+        self._file, self.tell, self.seekable = file, file.tell, file.seekable
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, 64 * BLOCK))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
             return -1
 
@@ -173,14 +176,14 @@ AV_FORMATS = "mov,mp3,aac,matroska,ogg,wav,aiff,flac,asf,avi,mpeg,mpegts,ac3,ape
 AV_CODECS = (
     *("aac", "aac_latm", "ac3", "alac", "ape", "eac3", "flac", "libopus", "libvorbis", "mp1float"),
     *("mp2float", "mp3float", "opus", "tta", "vorbis", "wavpack", "wmapro", "wmav1", "wmav2"),
-    *(name for name in sorted(av.codecs_available) if name.startswith(("pcm_", "adpcm_"))),
+    *(name for name in sorted(av.codecs_available) if re.match("adpcm_|pcm_(?!s64)", name)),
 )
 AV_OPTIONS = {
     "format_whitelist": AV_FORMATS,
     "codec_whitelist": ",".join(AV_CODECS),
     "protocol_whitelist": "none",
 }
-FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
+FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 
 class AvSource:
