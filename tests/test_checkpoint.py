@@ -1,7 +1,7 @@
 """Model folders: what is written comes back, and what is broken is one line."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,4 +126,25 @@ def test_paper_presets_have_the_papers_counts():
 def test_bundled_models_are_small_and_load():
     for info in list_models():
         assert info.megabytes <= 25
-        assert asdict(load_model(info.name).config)["name"] == info.name
+        assert load_model(info.name).config.name == info.name
+
+
+def test_hub_ids_are_fetched_at_their_revision(folder, monkeypatch):
+    asked = {}
+
+    def snapshot(repository, revision, allow_patterns):
+        asked.update(repository=repository, revision=revision, files=allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert load_model("somebody/tiny@v1").config == TINY
+    assert asked["repository"] == "somebody/tiny" and asked["revision"] == "v1"
+    assert set(asked["files"]) == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="cannot fetch 'somebody/tiny'") as caught:
+        load_model("somebody/tiny")
+    assert "\n" not in str(caught.value)
