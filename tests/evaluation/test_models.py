@@ -13,7 +13,15 @@ from solovox.cli.evaluate import evaluate as evaluate_command
 from solovox.evaluation.benchmark import Options, evaluate, load
 from solovox.evaluation.systems import ModelSystem, Sampling
 
+from .conftest import write_song
+
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_song(tmp_path / "data" / "Aria", seed=0, seconds=0.5)
+    return tmp_path / "data"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = (8, 8, 8, 8)
     config = replace(
         DIFF_DMX_SMALL,
+        chunk=16_384,
         conditioner=replace(DIFF_DMX_SMALL.conditioner, bands=8, widths=small),
         generator=replace(DIFF_DMX_SMALL.generator, bands=8, widths=small, condition_widths=small),
     )
