@@ -206,9 +206,8 @@ def sampling(
                         only=group.only,
                     )  # fmt: skip
                 text = ablation_report(found, group.title)
-                text = re.sub(
-                    r"^# .*$", f"# {Path(model).name} on {group.title}: {title}", text, count=1
-                )
+                head = f"# {Path(model).name} on {group.title}: {title}"
+                text = re.sub(r"\A# .*", head, text)
                 parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
     write(docs / "studies" / "sampling.md", parts)
 

@@ -132,7 +132,7 @@ def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None
     named = songs or f"`{first.data}`"
     parts = [
         f"# Sampling of {first.name.partition(' steps=')[0]}",
-        f"{len(first.songs)} songs of {named}{part}. Medians over songs of the vocals' scores; of "
+        f"{len(first.songs)} song{'s' * (len(first.songs) != 1)} of {named}{part}. Medians over songs of the vocals' scores; of "
         "several runs their mean, ± standard deviation. Bold: the best of the table.",
     ]
     for metric in TABLES:
