@@ -130,10 +130,11 @@ def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None
     first = next(iter(results.values()))
     part = "" if first.options.excerpt is None else f", middle {first.options.excerpt:g} s of each"
     named = songs or f"`{first.data}`"
+    count = f"{len(first.songs)} song{'s' * (len(first.songs) != 1)}"
     parts = [
         f"# Sampling of {first.name.partition(' steps=')[0]}",
-        f"{len(first.songs)} song{'s' * (len(first.songs) != 1)} of {named}{part}. Medians over songs of the vocals' scores; of "
-        "several runs their mean, ± standard deviation. Bold: the best of the table.",
+        f"{count} of {named}{part}. Medians over songs of the vocals' scores; of several runs their "
+        "mean, ± standard deviation. Bold: the best of the table.",
     ]
     for metric in TABLES:
         if any(result.summary("vocals", metric) for result in results.values()):
