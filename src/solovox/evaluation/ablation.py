@@ -133,8 +133,8 @@ def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None
     count = f"{len(first.songs)} song{'s' * (len(first.songs) != 1)}"
     parts = [
         f"# Sampling of {first.name.partition(' steps=')[0]}",
-        f"{count} of {named}{part}. Medians over songs of the vocals' scores; of several runs their "
-        "mean, ± standard deviation. Bold: the best of the table.",
+        f"{count} of {named}{part}. Medians over songs of the vocals' scores; of several runs the "
+        "mean of them, ± standard deviation. Bold: the best of the table.",
     ]
     for metric in TABLES:
         if any(result.summary("vocals", metric) for result in results.values()):

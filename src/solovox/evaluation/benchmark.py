@@ -563,7 +563,7 @@ def _in_pool(
                 "songs are kept: run again, with --jobs 1 to see the reason"
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
