@@ -12,6 +12,7 @@ from solovox.networks.band_split import (
     BandSplit,
     BandSplitConditionerConfig,
     BandSplitGeneratorConfig,
+    limit_spread,
     mel_band_edges,
 )
 from solovox.presets import DIFF_DMX_SMALL, build_model
@@ -79,7 +80,8 @@ def test_untrained_generator_is_the_exact_velocity_of_its_gaussian_prior(model):
     """With the last layer zero, x̂0 is the posterior mean for x0 ~ N(mean, spread²)."""
     features = model.condition(torch.randn(1, 2, 5000))
     spread = torch.full_like(features.mean, 0.3)
-    features = replace(features, spread=spread)
+    loud = torch.full_like(spread, 10.0)
+    features = replace(features, spread=spread, mixture=loud)
     generator = torch.Generator().manual_seed(1)
     x0 = features.mean + spread * torch.randn(spread.shape, generator=generator)
     for t in torch.tensor([0.05, 0.4, 0.95]):
@@ -99,6 +101,25 @@ def test_where_the_conditioner_is_sure_the_generator_adds_nothing(model):
     x_t, t = torch.randn_like(features.mean), torch.tensor(0.5)
     x0, _ = undiffuse(x_t, model.velocity(x_t, t, features), t)
     assert (x0 - features.mean).abs().max() < 0.01
+
+
+def test_the_spread_is_limited_by_what_is_heard():
+    spread = torch.full((1, 2, 50), 0.3)
+    mixture = torch.zeros(1, 2, 50)
+    mixture[:, 0, 20:30] = 2.0
+    limited = limit_spread(spread, mixture, 0.5)
+    assert (limited[:, 1] < 1e-3).all() and (limited[:, 0, :18] < 1e-3).all()
+    assert torch.equal(limited[:, 0, 20:30], spread[:, 0, 20:30])
+    assert (limited <= spread).all()
+
+
+def test_where_the_mixture_is_silent_the_generator_adds_nothing(model):
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    features = model.condition(torch.zeros(1, 2, 5000))
+    x_t, t = torch.randn_like(features.mean), torch.tensor(0.5)
+    x0, _ = undiffuse(x_t, model.velocity(x_t, t, features), t)
+    assert x0.abs().max() < 0.01
 
 
 def test_each_embedding_reaches_the_velocity(model):

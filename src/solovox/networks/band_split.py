@@ -65,6 +65,7 @@ class BandSplitGeneratorConfig:
     Attributes:
         bins: bands of the codec a channel.
         condition_widths: channels of the conditioner's embeddings, level by level.
+        spread_limit: largest spread, as a share of the mixture's level around the coefficient.
     """
 
     sample_rate: int = 44100
@@ -75,6 +76,7 @@ class BandSplitGeneratorConfig:
     blocks: int = 1
     heads: int = 4
     condition_widths: tuple[int, ...] = (64, 128, 192, 256)
+    spread_limit: float = 0.5
 
 
 def mel_band_edges(bins: int, bands: int, sample_rate: int) -> list[int]:
@@ -304,6 +306,17 @@ class BandSplitConditioner(nn.Module):
         return Features(embeddings=levels, estimates=(estimate,), spread=spread.flatten(1, 2))
 
 
+def limit_spread(spread: Tensor, mixture: Tensor, limit: float) -> Tensor:
+    """The spread [batch, channels, frames], at most `limit` times the mixture's level there.
+
+    The vocals are a part of the mixture, so an estimate can be wrong by no more than what is heard.
+    The spread knows bands only; without the limit, sampling fills the gaps between harmonics with
+    hiss. The level is taken over three frames, since a coefficient alone may vanish by its phase.
+    """
+    level = F.avg_pool1d(mixture.square(), 3, stride=1, padding=1).sqrt()
+    return torch.minimum(spread, limit * level + 1e-4)
+
+
 class BandSplitGenerator(nn.Module):
     """The velocity around the conditioner's Gaussian prior, in the lapped transform's space."""
 
@@ -313,6 +326,7 @@ class BandSplitGenerator(nn.Module):
         width = config.widths[0]
         time_width = 2 * width
         self.bins = config.bins
+        self.spread_limit = config.spread_limit
         self.time = TimeEmbedding(256, time_width, time_width, spread=2.0)
         self.split = BandSplit(edges, 8, config.patch, width)
         self.unet = BandUNet(
@@ -326,7 +340,8 @@ class BandSplitGenerator(nn.Module):
         """The velocity at x_t [batch, 2·bins, frames] and t, a scalar or [batch]."""
         if features.mean is None or features.spread is None or features.mixture is None:
             raise ValueError("the band-split generator needs a prior and the mixture")
-        mean, spread = features.mean.detach(), features.spread.detach()
+        mean = features.mean.detach()
+        spread = limit_spread(features.spread.detach(), features.mixture, self.spread_limit)
         t = t.to(x_t.dtype).expand(x_t.shape[0])
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
