@@ -110,18 +110,32 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from tiny_runs import log_of, tiny_run, train
+from tiny_runs import tiny_run, train
+from solovox.training import state
+
 out = Path(sys.argv[3])
-run = tiny_run(Path(sys.argv[2]), max_steps=40, log_every=1, save_every=3, validate_every=10)
-for goal in (5, 11, 29):
-    pid = os.fork()
-    if pid == 0:
+run = tiny_run(Path(sys.argv[2]), max_steps=20, log_every=1, save_every=3, validate_every=10)
+
+def write_half(tensors, path, metadata):
+    path.write_bytes(b"half of a checkpoint")
+    if metadata["step"] == "12":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(tensors, path, metadata)
+
+write = state.save_file
+for moment in ("some time", "while it writes"):
+    child = os.fork()
+    if child == 0:
+        if moment == "while it writes":
+            state.save_file = write_half
         train(run, out, workers=1)
-        os._exit(0)
-    while not (out / "log.jsonl").exists() or sum(1 for _ in (out / "log.jsonl").open()) < goal:
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        os._exit(1)
+    log = out / "log.jsonl"
+    while moment == "some time" and (not log.exists() or len(log.read_text().splitlines()) < 5):
+        time.sleep(0.01)
+    if moment == "some time":
+        os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
 train(run, out, workers=1)
 """
 
@@ -130,7 +144,7 @@ def test_killed_by_the_system_and_resumed_is_uninterrupted(songs: Path, tmp_path
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", KILLER, here, str(songs), str(tmp_path / "cut")]
     subprocess.run(command, check=True, timeout=600)
-    run = tiny_run(songs, max_steps=40, log_every=1, save_every=3, validate_every=10)
+    run = tiny_run(songs, max_steps=20, log_every=1, save_every=3, validate_every=10)
     train(run, tmp_path / "whole")
     for name in ("last.safetensors", "best.safetensors"):
         assert_same_state(tmp_path / "whole" / name, tmp_path / "cut" / name)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_runs import RATE, write_songs
+from tiny_runs import RATE, tiny_run, train, write_songs
 
 from solovox.data.chunks import whole_songs
-from solovox.errors import DataError
+from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.metrics import multi_resolution_stft, usdr
 from solovox.model import SeparationModel
 from solovox.separator import Separator
 from solovox.training.journal import Journal, read_log, spectrogram
+from solovox.training.picture import draw_run
 from solovox.training.validation import METRICS, mean_scores, validate
 
 Oracle = Callable[..., SeparationModel]
@@ -69,7 +70,7 @@ def test_journal_drops_what_the_resumed_run_takes_again(tmp_path: Path) -> None:
         journal.record(step, {"loss": float(step), "nothing": math.nan})
     journal.close()
     with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"step": 7, "lo')  # killed while it wrote
+        file.write('{"step": 4, "songs": {}')  # killed while it wrote
     Journal(tmp_path, 4).close()
     assert read_log(tmp_path, 100) == [
         {"step": step, "loss": float(step), "nothing": None} for step in (2, 4)
@@ -96,3 +97,12 @@ def test_spectrogram_shows_a_tone_at_its_height() -> None:
     brightest = int(picture[:, 5].sum(axis=1).argmax())
     assert picture.shape[0] == 256
     assert brightest == pytest.approx(255 - 256 * 1000 / (RATE / 2), abs=2)  # low ones are below
+
+
+def test_log_is_drawn(songs: Path, tmp_path: Path) -> None:
+    train(tiny_run(songs), tmp_path)
+    draw_run(tmp_path, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(SolovoxError, match="no log yet"):
+        draw_run(tmp_path, tmp_path / "curve.png")

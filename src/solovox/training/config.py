@@ -167,7 +167,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 RECIPES: dict[str, TrainingConfig] = {
     "diff-dmx": TrainingConfig(augment=PAPER),
     "diff-dmx-small": TrainingConfig(
-        max_steps=40_000,
+        max_steps=6_000,
         batch_size=8,
         learning_rate=1e-3,
         warmup=200,
@@ -179,7 +179,7 @@ RECIPES: dict[str, TrainingConfig] = {
         band_weight=0.35,
         augment=AugmentConfig(pitch=0.8, eq=0.6, width=0.3, gain_db=5.0),
         save_every=200,
-        validate_every=1000,
+        validate_every=500,
     ),
     "ldm-dmx": TrainingConfig(augment=PAPER, stages=(Stage(600_000, ("conditioner",)), Stage())),
 }

@@ -28,7 +28,8 @@ def read_log(folder: Path, step: int) -> list[Line]:
     path = folder / LOG
     if not path.exists():
         return []
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    whole = [text for text in path.read_text().splitlines(keepends=True) if text.endswith("\n")]
+    lines: list[Line] = [json.loads(text) for text in whole]
     return [line for line in lines if line["step"] <= step]
 
 
