@@ -1,6 +1,8 @@
 """What a step does, and how a run fails."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,6 +178,31 @@ def test_error_of_a_worker_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"vocals\.wav: cannot be read") as error:
         trainer.run()
     assert "\n" not in str(error.value)
+
+
+def test_killed_worker_is_one_line(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny_run(songs), tmp_path, workers=1)
+    monkeypatch.setattr(
+        trainer.steps.chunks, "pools", lambda index: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    with pytest.raises(SolovoxError, match="was killed, maybe for lack of memory") as error:
+        trainer.run()
+    assert "\n" not in str(error.value)
+
+
+def test_full_device_is_one_line(
+    songs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny_run(songs), tmp_path, workers=0)
+
+    def fill(*args: object) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate everything")
+
+    monkeypatch.setattr(trainer, "_train", fill)
+    with pytest.raises(SolovoxError, match="--accumulate 2"):
+        trainer.run()
 
 
 def test_batch_that_does_not_divide(songs: Path, tmp_path: Path) -> None:

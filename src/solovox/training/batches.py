@@ -10,7 +10,8 @@ the main process as it is, and is raised there as one line.
 """
 
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -102,7 +103,7 @@ def load(
         pin: whether to keep them in memory from which GPUs copy fast.
 
     Raises:
-        SolovoxError: as a worker met it, or if a worker was killed.
+        SolovoxError: as a worker met it.
     """
     loader = DataLoader(
         steps,
@@ -117,6 +118,28 @@ def load(
         if isinstance(batch, SolovoxError):
             raise batch
         yield batch
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Tell what a lack of memory does in one line.
+
+    Raises:
+        SolovoxError: if a worker was killed, wherever the loader found out, or a device is full.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SolovoxError(
+            "the device has too little memory for this batch; "
+            "try --accumulate 2, --checkpoint-activations or a smaller --batch-size"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SolovoxError(
+            "a process that makes data was killed, maybe for lack of memory; try fewer --workers"
+        ) from error
 
 
 def _start_worker(worker: int) -> None:

@@ -26,7 +26,7 @@ LIMITS = """\
 - It separates the singing voice of songs like those it was trained on. Other languages, styles and
   recordings may fare worse, and choirs, screams and talking are not singing.
 - It generates vocals: what it returns may hold sounds that were never sung.
-- Its scores above are of a few songs. Measure it on your own: `solovox evaluate`."""
+- Scores of a few songs say little. Measure it on your own: `solovox evaluate`."""
 
 
 def export_run(

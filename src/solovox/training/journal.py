@@ -6,7 +6,8 @@ again, so their lines are dropped first.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class Journal:
         self.path = folder / LOG
         with written_whole(self.path) as part:
             part.write_text("".join(f"{json.dumps(line)}\n" for line in read_log(folder, step)))
-        self.board = SummaryWriter(str(folder), purge_step=step + 1)
+        with self._writing():
+            self.board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def record(self, step: int, values: Mapping[str, float], songs: object = None) -> None:
         """Write numbers by name; `songs`, JSON values, goes to the log alone."""
@@ -56,14 +58,12 @@ class Journal:
         line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         if songs is not None:
             line["songs"] = songs
-        try:
+        with self._writing():
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
             self.board.flush()
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
     def show(self, step: int, excerpt: Excerpt) -> None:
         """Show an excerpt to ears and eyes: mixture, true vocals, estimate."""
@@ -72,15 +72,24 @@ class Journal:
             "vocals, true": excerpt.vocals,
             "vocals, estimated": excerpt.estimate,
         }
-        for name, audio in tracks.items():
-            mono = torch.from_numpy(audio.mean(axis=0)).clamp(-1, 1)
-            self.board.add_audio(name, mono, step, excerpt.sample_rate)
         picture = np.concatenate([spectrogram(audio) for audio in tracks.values()])
-        self.board.add_image("mixture, true, estimated", picture, step, dataformats="HWC")
+        with self._writing():
+            for name, audio in tracks.items():
+                mono = torch.from_numpy(audio.mean(axis=0)).clamp(-1, 1)
+                self.board.add_audio(name, mono, step, excerpt.sample_rate)
+            self.board.add_image("mixture, true, estimated", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is waiting to be written."""
-        self.board.close()
+        with self._writing():
+            self.board.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def spectrogram(audio: Audio, fft: int = 1024) -> npt.NDArray[np.uint8]:

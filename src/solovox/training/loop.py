@@ -25,7 +25,7 @@ from solovox.errors import ModelError, SolovoxError
 from solovox.model import SeparationModel
 from solovox.presets import build_model
 from solovox.separator import Separator
-from solovox.training.batches import Batch, Steps, load
+from solovox.training.batches import Batch, Steps, load, memory_told
 from solovox.training.config import PARTS, Stage, learning_rate, stage_at, steps_trained
 from solovox.training.display import Display
 from solovox.training.ema import EMA
@@ -87,7 +87,7 @@ class Trainer:
 
         Raises:
             ModelError: if a loss is not finite; the batch is saved in the run's folder.
-            SolovoxError: if data cannot be read, or the folder cannot be written to.
+            SolovoxError: if data cannot be read, memory is short, or the folder cannot be written.
         """
         config, fabric = self.config, self.fabric
         fabric.barrier()  # all have read what the first is about to write anew
@@ -101,6 +101,7 @@ class Trainer:
                 write_run(self.out, self.settings)
                 self.journal = stack.enter_context(closing(Journal(self.out, self.step)))
             stop = stack.enter_context(StopSignal())
+            stack.enter_context(memory_told())
             stack.enter_context(closing(batches))
             stack.enter_context(display)
             self._validate_if_due(display)
