@@ -3,8 +3,7 @@
 glibc gives a big block back to the system as soon as it is freed, and the next one is mapped anew,
 page by page. A network asks for the same big blocks over and over. Told not to give them back,
 glibc keeps them; the process then holds as much memory as it has needed at most. What that saves
-depends
-on the machine: from nothing to a third of a training step (benchmarks/train_step.py).
+depends on the machine: from nothing to a third of a training step (benchmarks/train_step.py).
 """
 
 import ctypes
