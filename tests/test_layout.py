@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "decoding": set(),
     "audio": {"decoding"},
     "chunking": set(),
+    "redo": set(),
     "stems": set(),
     "codecs": {"diffusion", "stereo"},
     "networks": {"diffusion", "stereo"},

@@ -25,7 +25,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from solovox.audio import RATES, AudioReader, AudioWriter, StreamResampler, resampled_length
+from solovox.audio import (
+    RATES,
+    WARM_UP,
+    AudioReader,
+    AudioWriter,
+    StreamResampler,
+    resampled_length,
+)
 from solovox.checkpoint import load_model
 from solovox.chunking import ChunkPlan, OverlapAdd
 from solovox.diffusion.noise import ChunkNoise, Noise
@@ -35,6 +42,7 @@ from solovox.errors import AudioError, ModelError, SolovoxError
 from solovox.model import SeparationModel
 from solovox.precision import PRECISIONS, autocast
 from solovox.presets import SamplingConfig
+from solovox.redo import Region, splice
 from solovox.stems import RULES
 
 FloatArray = npt.NDArray[np.float32]
@@ -146,6 +154,51 @@ class Separator:
             return {name: torch.from_numpy(stem).to(audio.device) for name, stem in stems.items()}
         return stems
 
+    def redo(
+        self,
+        audio: Audio,
+        sample_rate: int,
+        stems: dict[str, Audio],
+        start: float,
+        end: float,
+        progress: Progress | None = None,
+    ) -> dict[str, Audio]:
+        """The stems with the seconds from `start` to `end` generated again, by this separator.
+
+        Only the chunks that the region touches are computed. Within it the samples are those that
+        `separate` would give (where the song is resampled: but for rounding), 30 ms before and
+        after are crossfaded, and all others are those of `stems`, bit for bit.
+
+        Args:
+            audio: the mixture, as for `separate`.
+            sample_rate: its rate in Hz.
+            stems: of the same song, made with any settings; they are left as they are.
+            start, end: of the region, in seconds.
+            progress: called with the share that is done, 0 to 1.
+
+        Raises:
+            AudioError: as `separate`, or if the stems do not fit the audio.
+            SolovoxError: if the region is empty, or not within the song.
+        """
+        mixture = _as_array(audio)
+        seconds = mixture.shape[1] / sample_rate
+        if not 0 <= start < end or start >= seconds:
+            raise SolovoxError(
+                f"no region from {start:g} to {end:g} s; choose one within the song's {seconds:g} s"
+            )
+        old = {name: _as_array(stem) for name, stem in stems.items()}
+        if set(old) != set(STEMS) or any(stem.shape != mixture.shape for stem in old.values()):
+            raise AudioError(f"stems must be {' and '.join(STEMS)}, each of the audio's shape")
+        region = Region.of(start, min(end, seconds), sample_rate)
+        blocks = (mixture[:, at : at + BLOCK] for at in range(0, mixture.shape[1], BLOCK))
+        new = self.stream(blocks, sample_rate, progress=progress, only=region)
+        (spliced,) = splice([old], new, region)
+        if progress:
+            progress(1.0)
+        if isinstance(audio, Tensor):
+            return {name: torch.from_numpy(part).to(audio.device) for name, part in spliced.items()}
+        return spliced
+
     def separate_file(
         self,
         path: str | Path,
@@ -158,6 +211,7 @@ class Separator:
         stems: Sequence[str] = STEMS,
         gain: float = 0.0,
         progress: Progress | None = None,
+        redone: Sequence[tuple[float, float, Separator]] = (),
     ) -> dict[str, Path]:
         """The files written, by stem: `out`/MODEL/`filename`, whole or not at all.
 
@@ -172,6 +226,8 @@ class Separator:
             gain: in dB, for all stems alike.
             progress: called with the share that is done, 0 to 1, after each pass of a network. What
                 it raises stops the work.
+            redone: (start, end, separator) of regions in seconds that are then generated again,
+                each as `redo` does, one after the other.
 
         Raises:
             AudioError: if the song cannot be read or a stem cannot be written; nothing is left.
@@ -187,13 +243,33 @@ class Separator:
                 writer = AudioWriter(target, reader.sample_rate, reader.channels, subtype)
                 writers[stem] = stack.enter_context(writer)
             factor, peak = np.float32(10 ** (gain / 20)), 0.0
-            for part in self.stream(
+            share = 0.0
+
+            def tell(now: float | None) -> None:
+                nonlocal share
+                share = share if now is None else now
+                if progress:
+                    progress(share)
+
+            parts = self.stream(
                 reader.blocks(BLOCK),
                 reader.sample_rate,
                 frames=_expected_frames(reader),
-                progress=progress,
+                progress=tell,
                 name=str(path),
-            ):
+            )
+            for start, end, separator in redone:
+                again = stack.enter_context(AudioReader(path))
+                region = Region.of(start, end, again.sample_rate)
+                new = separator.stream(
+                    again.blocks(BLOCK),
+                    again.sample_rate,
+                    progress=lambda _: tell(None),  # it can stop the work
+                    name=str(path),
+                    only=region,
+                )
+                parts = splice(parts, new, region)
+            for part in parts:
                 for stem, writer in writers.items():
                     block = part[stem] * factor if gain else part[stem]
                     writer.write(block)
@@ -233,6 +309,7 @@ class Separator:
         frames: int | None = None,
         progress: Progress | None = None,
         name: str = "audio",
+        only: Region | None = None,
     ) -> Iterator[dict[str, FloatArray]]:
         """Yield the stems block by block, as many samples in all as went in.
 
@@ -242,6 +319,8 @@ class Separator:
             frames: how many samples to expect, for `progress`; None or wrong does no harm.
             progress: called with the share that is done, 0 to 1.
             name: what error messages call the audio.
+            only: a region of samples; what no chunk that touches it gives need not be heard, and is
+                not generated: there, all is accompaniment.
 
         Raises:
             AudioError: if a block has another shape, or NaN or infinite samples, or there is none.
@@ -252,6 +331,10 @@ class Separator:
             )
         rate = self.sample_rate
         chunks = frames and self.plan.count(resampled_length(frames, sample_rate, rate))
+        wanted = None
+        if only is not None:
+            wanted = self._touched(only, sample_rate)
+            chunks = len(range(chunks or wanted.stop)[wanted.start : wanted.stop])
         counter = _Counter(progress, chunks, self._passes)
         mixture = _Kept()
 
@@ -262,7 +345,7 @@ class Separator:
                 yield block
 
         # Rows: the vocals; then, where it is something else, what the accompaniment lacks.
-        separated = self._separated(_resampled(heard(), sample_rate, rate), counter)
+        separated = self._separated(_resampled(heard(), sample_rate, rate), counter, wanted)
         block = None
         for block in _resampled(separated, rate, sample_rate):
             there = mixture.take(block.shape[1])  # less where resampling made one sample too many
@@ -275,8 +358,21 @@ class Separator:
             yield _stems(rest, np.zeros((len(block), rest.shape[1]), np.float32))
         counter.finish()
 
-    def _separated(self, blocks: Iterable[FloatArray], counter: _Counter) -> Iterator[FloatArray]:
-        """Yield what the rule makes of each chunk, overlap-added; all at the model's rate."""
+    def _touched(self, region: Region, sample_rate: int) -> range:
+        """The indices of the chunks on which a region's samples depend."""
+        rate, plan = self.sample_rate, self.plan
+        reach = 0 if rate == sample_rate else WARM_UP * max(1, math.ceil(rate / sample_rate))
+        first = region.first * rate // sample_rate - reach
+        last = -(-region.last * rate // sample_rate) + reach
+        return range(max(0, (first - plan.chunk) // plan.hop + 1), -(-last // plan.hop))
+
+    def _separated(
+        self, blocks: Iterable[FloatArray], counter: _Counter, wanted: range | None
+    ) -> Iterator[FloatArray]:
+        """Yield what the rule makes of each chunk, overlap-added; all at the model's rate.
+
+        Chunks that are not wanted are taken for silence.
+        """
         stream = OverlapAdd(self.plan)
 
         def chunks() -> Iterator[tuple[int, FloatArray]]:
@@ -286,9 +382,17 @@ class Separator:
 
         size = 1 if self.device.type == "cpu" else self.batch_size
         waiting = chunks()
+        silence = None
         while batch := list(islice(waiting, size)):
-            for chunk in self._process(batch, counter):
-                yield stream.add(chunk)
+            heard = [item for item in batch if wanted is None or item[0] in wanted]
+            rows = iter(self._process(heard, counter)) if heard else iter(())
+            for index, chunk in batch:
+                if wanted is None or index in wanted:
+                    yield stream.add(next(rows))
+                    continue
+                if silence is None:
+                    silence = self._rows([(index, np.zeros_like(chunk))], counter)[0]
+                yield stream.add(silence)
 
     def _process(self, batch: list[tuple[int, FloatArray]], counter: _Counter) -> FloatArray:
         """The rows [batch, rows, samples] that the rule makes of some (index, chunk)."""
