@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "precision": set(),
     "settings": set(),
     "stereo": set(),
+    "suffixes": set(),
     "diffusion": set(),
     "decoding": set(),
     "audio": {"decoding"},

@@ -28,15 +28,11 @@ from rich.progress import (
 )
 
 from solovox.errors import SolovoxError
+from solovox.suffixes import SUFFIXES
 
 if TYPE_CHECKING:
     from solovox.separator import Separator
 
-# Files that are looked for in folders; a file that is named may end as it likes.
-SUFFIXES = (
-    *(".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".mp4"),
-    *(".oga", ".ogg", ".opus", ".wav", ".webm", ".wma"),
-)
 STEMS = ("vocals", "accompaniment")
 RULES = ("exact", "wiener", "generated")
 
