@@ -1,10 +1,16 @@
 """What a training step minimises: the diffusion loss and the conditioner's auxiliary losses.
 
-    loss = velocity loss (Eq. 3)  +  Σ estimate loss  +  spread loss
+    loss = velocity loss (Eq. 3)  +  Σ estimate loss  +  spread loss  [+  few-step losses]
 
 The auxiliary losses do not pass through the generator, and the generator's loss does not pass
 through the estimates (Diff-DMX, arXiv 2511.21342). The spread r of an estimate μ is learnt by the
 likelihood of x0 ~ N(μ, r²), μ held fixed.
+
+The few-step losses walk as sampling will, from the model's own start in its own number of steps,
+and score the vocals that come out (Lay et al. 2023, "Single and Few-step Diffusion for Generative
+Speech Enhancement"): steps that are long are then learnt as long steps. Gradients go through the
+last `few_step_depth` of them. A trained generator is fine-tuned this way; from scratch it is the
+velocity loss that teaches it.
 """
 
 from collections.abc import Callable
@@ -15,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solovox.diffusion.objective import velocity_loss
+from solovox.diffusion.sampling import ddim, warm_start
+from solovox.diffusion.schedule import times
 from solovox.errors import ModelError
 from solovox.model import SeparationModel
 from solovox.networks.features import Features
@@ -50,6 +58,37 @@ def rms(estimate: Tensor, target: Tensor) -> Tensor:
     return (estimate - target).square().flatten(1).mean(dim=1).add(1e-8).sqrt().mean()
 
 
+def multi_resolution(estimate: Tensor, target: Tensor) -> Tensor:
+    """The multi-resolution spectral distance of audio [batch, 2, samples] (Yamamoto et al. 2020).
+
+    As `evaluation.metrics.multi_resolution_stft` measures it, each item by itself, on windows of
+    512, 1024 and 2048 samples. Phases do not count: what is noise in the vocals may be other noise
+    in the estimate, where errors of samples would ask for silence. Items whose vocals are below
+    `QUIET` count as if they were as loud, or silence would outweigh all singing.
+    """
+    distances = []
+    for fft in (512, 1024, 2048):
+        window = torch.hann_window(fft, device=estimate.device)
+
+        def magnitude(audio: Tensor, fft: int = fft, window: Tensor = window) -> Tensor:
+            flat = audio.flatten(0, 1)
+            spectrum = torch.stft(
+                flat, fft, fft // 4, window=window, pad_mode="constant", return_complex=True
+            )
+            power = torch.view_as_real(spectrum).square().sum(dim=-1)
+            return power.clamp(min=FLOOR**2).sqrt().reshape(len(audio), -1)
+
+        s, e = magnitude(target), magnitude(estimate)
+        least = QUIET * float(window.square().sum().sqrt())  # the magnitude of noise of that level
+        level = s.square().mean(dim=1).sqrt().clamp(min=least)
+        convergence = (s - e).square().mean(dim=1).clamp(min=FLOOR**2).sqrt() / level
+        distances.append(convergence.mean() + (s.log() - e.log()).abs().mean())
+    return torch.stack(distances).mean()
+
+
+FLOOR = 1e-3  # of magnitudes in `multi_resolution`: mixtures have level one, and metrics floor 1e-4
+QUIET = 0.1  # of a mixture's level
+
 ESTIMATE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l2": l2,
     "spectral": spectral,
@@ -68,9 +107,15 @@ class LossConfig:
             transform weighs high bands like low ones.
         spread: of the spread's likelihood.
         estimate_kind: a name of ESTIMATE_LOSSES.
+        few_step: of the error (`estimate_kind`) of vocals sampled as the model's own settings say,
+            by DDIM without refinement noise.
+        few_step_spectra: of the `multi_resolution` distance of the same vocals.
+        few_step_depth: how many of the last steps their gradients go through; 0 is all.
+
+    Where there is a few-step loss, a velocity loss of weight 0 is not computed.
 
     Raises:
-        ModelError: if there is no loss of that name.
+        ModelError: if there is no loss of that name, or the depth is below 0.
     """
 
     diffusion: float = 1.0
@@ -78,11 +123,21 @@ class LossConfig:
     coefficients: float = 0.0
     spread: float = 0.1
     estimate_kind: str = "l2"
+    few_step: float = 0.0
+    few_step_spectra: float = 0.0
+    few_step_depth: int = 1
+
+    @property
+    def samples(self) -> bool:
+        """Whether vocals are sampled for any of the losses."""
+        return bool(self.few_step or self.few_step_spectra)
 
     def __post_init__(self) -> None:
         if self.estimate_kind not in ESTIMATE_LOSSES:
             kinds = " or ".join(ESTIMATE_LOSSES)
             raise ModelError(f"the loss of the estimates is {kinds}, not {self.estimate_kind}")
+        if self.few_step_depth < 0:
+            raise ModelError(f"few_step_depth must be 0 or more, not {self.few_step_depth}")
 
 
 class SeparationLoss(nn.Module):
@@ -96,6 +151,9 @@ class SeparationLoss(nn.Module):
         config: the losses' weights.
         precision: of the networks, see `solovox.precision`.
         frozen: parts that are not trained: "conditioner", "generator". Their losses are left out.
+
+    Raises:
+        ModelError: if there are to be few-step losses and the model samples in no step.
     """
 
     def __init__(
@@ -106,6 +164,8 @@ class SeparationLoss(nn.Module):
         frozen: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        if config.samples and not model.config.sampling.steps:
+            raise ModelError("few-step losses need a model that samples in 1 step or more")
         self.model = model
         self.config = config
         self.precision = precision
@@ -137,7 +197,10 @@ class SeparationLoss(nn.Module):
             x0 = self.model.codec.encode(vocals)
         losses: dict[str, Tensor] = {}
         if "generator" not in self.frozen:
-            losses["diffusion"] = self._diffusion(x0, t, eps, features)
+            if self.config.diffusion or not self.config.samples:
+                losses["diffusion"] = self._diffusion(x0, t, eps, features)
+            if self.config.samples:
+                losses |= self._few_steps(vocals, eps, features)
         if "conditioner" not in self.frozen:
             losses |= self._estimates(vocals, x0, features)
         return losses
@@ -148,6 +211,31 @@ class SeparationLoss(nn.Module):
                 return self.model.velocity(x_t, t, features)
 
         return self.config.diffusion * velocity_loss(velocity, x0, eps, t)
+
+    def _few_steps(self, vocals: Tensor, eps: Tensor, features: Features) -> dict[str, Tensor]:
+        config, sampling = self.config, self.model.config.sampling
+
+        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            with autocast(x_t.device, self.precision):
+                return self.model.velocity(x_t, t.to(x_t.device).expand(len(x_t)), features).float()
+
+        x = eps
+        if sampling.start < 1:
+            if features.mean is None:
+                raise ModelError(f"{self.model.config.name} has no estimate to start sampling from")
+            x = warm_start(features.mean.detach().float(), eps, sampling.start)
+        grid = times(sampling.steps, sampling.start, sampling.spacing)
+        first = max(0, sampling.steps - config.few_step_depth) if config.few_step_depth else 0
+        with torch.no_grad():
+            x = ddim(velocity, x, grid[: first + 1])
+        sampled = self.model.codec.decode(ddim(velocity, x, grid[first:]), vocals.shape[-1])
+        losses = {}
+        if config.few_step:
+            error = ESTIMATE_LOSSES[config.estimate_kind](sampled, vocals)
+            losses["few_step"] = config.few_step * error
+        if config.few_step_spectra:
+            losses["few_step_spectra"] = config.few_step_spectra * multi_resolution(sampled, vocals)
+        return losses
 
     def _estimates(self, vocals: Tensor, x0: Tensor, features: Features) -> dict[str, Tensor]:
         config, kind = self.config, ESTIMATE_LOSSES[self.config.estimate_kind]

@@ -10,7 +10,7 @@ from solovox.errors import SolovoxError
 from solovox.training.journal import Line, read_log
 from solovox.training.run import read_run
 
-LOSSES = ("diffusion", "estimate0", "estimate1", "coefficients")
+LOSSES = ("diffusion", "estimate0", "estimate1", "coefficients", "few_step")
 
 
 def draw_run(run: Path, picture: Path) -> None:
