@@ -124,6 +124,16 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
     return _fetch(text, revision)
 
 
+def weights_digest(name: str | Path) -> str | None:
+    """The SHA-256 of a model's weights, as its configuration states it.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    digest = _read_config(find_model(name)).get("sha256")
+    return None if digest is None else str(digest)
+
+
 def _fetch(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

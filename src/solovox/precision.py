@@ -15,10 +15,17 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
         device: where the networks are.
         precision: "bf16", "fp32", or "auto": bf16 on CPUs and GPUs that compute in it.
     """
+    enabled = resolve(device, precision) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def resolve(device: torch.device, precision: str = "auto") -> str:
+    """What `autocast` makes of a precision on a device: "bf16" or "fp32"."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
-    enabled = precision == "bf16" or (precision == "auto" and _is_fast(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    if precision == "auto":
+        return "bf16" if _is_fast(device) else "fp32"
+    return precision
 
 
 def _is_fast(device: torch.device) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -137,6 +138,13 @@ class _Stop:
 @click.option("--eta", type=float, help="Share of refinement noise, 0 to 1.")
 @click.option("--cutoff", type=float, metavar="HZ", help="Refinement noise is above this.")
 @click.option("--sampler", help="How steps are made.")
+@click.option(
+    "--settings",
+    "repeat",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Do what this file of the studio says; options given beside it win.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--stems", type=click.Choice(RULES), help="How stems are made of what is generated.")
 @click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
@@ -158,6 +166,7 @@ def separate(
     gain: float,
     jobs: int | None,
     quiet: bool,
+    repeat: Path | None,
     **settings: Any,
 ) -> None:
     """Separate songs into vocals and accompaniment.
@@ -180,7 +189,9 @@ def separate(
         context.exit(1)
 
     with _messages(console, quiet), _Stop() as stop:
-        separator = _load(jobs, model=model, **settings)
+        separator, redone = _load(context, repeat, jobs, model=model, **settings)
+        if piped and redone:
+            raise SolovoxError(f"{repeat}: has regions to redo; give a file, not a pipe")
         if piped:
             _through_pipe(separator, stem or "vocals", subtype, gain)
             return
@@ -199,6 +210,7 @@ def separate(
             subtype=subtype,
             stems=stems,
             gain=gain,
+            redone=redone,
         )
         failed = len(failures) + _separate_all(named, work, stop, console, quiet)
     if failed:
@@ -304,14 +316,44 @@ def _separate_all(
     return failed
 
 
-def _load(jobs: int | None, **settings: Any) -> Separator:
+Redone = list[tuple[float, float, "Separator"]]
+
+
+def _load(
+    context: click.Context, repeat: Path | None, jobs: int | None, **settings: Any
+) -> tuple[Separator, Redone]:
+    """The separator, and the regions that are generated again after it, with theirs."""
     import torch
 
     from solovox.separator import Separator
+    from solovox.takes import read_take
 
+    redone: Redone = []
+    if repeat:
+        take = read_take(repeat)
+        jobs = jobs or take.threads
+        given = {name for name in settings | {"model": ""} if _is_given(context, name)}
+        if "model" in given:
+            take = take.with_model(settings["model"])
+        told = {**take.settings.arguments(), "device": take.device}
+        settings |= {name: value for name, value in told.items() if name not in given}
     if jobs:
         torch.set_num_threads(jobs)
-    return Separator(**settings)
+    separator = Separator(**settings)
+    if repeat:
+        models = {settings["model"]: separator.model}
+        for redo in take.redone:
+            told = {**redo.settings.arguments(), "device": settings["device"]}
+            model = models.get(told["model"], told["model"])
+            again = Separator(**{**told, "model": model})
+            models[told["model"]] = again.model
+            redone.append((redo.start, redo.end, again))
+    return separator, redone
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source not in (None, ParameterSource.DEFAULT)
 
 
 def _through_pipe(separator: Separator, stem: str, subtype: str | None, gain: float) -> None:
