@@ -6,6 +6,9 @@ import builtins
 import importlib.util
 import json
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,23 @@ RATE = 8_000  # the filters' 512 samples make a second of it as hard as of any r
 needs_museval = pytest.mark.skipif(
     importlib.util.find_spec("museval") is None, reason="museval is not installed"
 )
+
+
+MUSEVAL = """
+import json, sys
+import museval, numpy as np
+folder, rate = sys.argv[1], int(sys.argv[2])
+stems = np.load(folder + "/stems.npz")
+true, guessed = (
+    np.stack([stems[kind + "_" + stem].T for stem in ("vocals", "accompaniment")])
+    for kind in ("true", "guessed")
+)
+frames = museval.evaluate(true, guessed, win=rate, hop=rate)
+store = museval.EvalStore()
+store.add_eval_dir(folder)
+stored = {" ".join(key): value for key, value in store.agg_frames_tracks_scores().items()}
+print(json.dumps({"frames": [scores.tolist() for scores in frames], "stored": stored}))
+"""
 
 
 def stems(seconds: float = 3.0, seed: int = 0) -> dict[str, np.ndarray]:
@@ -86,6 +106,29 @@ class TestMuseval:
         jsonschema.validate(written, json.loads(schema.read_text("utf-8")))
         assert [target["name"] for target in written["targets"]] == list(bss.STEMS)
         assert len(written["targets"][0]["frames"]) == 2
+
+    @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="museval's package needs ffmpeg")
+    def test_musevals_package_gives_the_same_and_reads_our_files(self, tmp_path: Path) -> None:
+        true = stems(2.0)
+        guessed = estimates(true)
+        scores = bss_eval(true, guessed, RATE)
+        (tmp_path / "test").mkdir()
+        (tmp_path / "test" / "Aria.json").write_text(json.dumps(museval_json(scores)))
+        np.savez(tmp_path / "stems.npz", **{f"true_{k}": v for k, v in true.items()},
+                 **{f"guessed_{k}": v for k, v in guessed.items()})  # fmt: skip
+        # By itself: importing museval looks for ffmpeg and warns of its own age.
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", MUSEVAL, str(tmp_path), str(RATE)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        theirs = json.loads(done.stdout.splitlines()[-1])
+        for index, stem in enumerate(bss.STEMS):
+            for place, name in enumerate(("SDR", "ISR", "SIR", "SAR")):  # museval's order
+                ours = scores[stem].frames[name]
+                np.testing.assert_allclose(ours, theirs["frames"][place][index], rtol=1e-6)
+                stored = theirs["stored"][f"{stem} {name}"]
+                assert stored == pytest.approx(scores[stem].medians()[name], abs=1e-4)
 
 
 def test_other_shapes_are_named() -> None:
