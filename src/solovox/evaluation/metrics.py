@@ -187,7 +187,7 @@ def bleedless(reference: ArrayLike, estimate: ArrayLike, sample_rate: int) -> fl
 
     Where the estimate's mel spectrum is the louder one, take the mean excess in dB; the score is
     100 / (1 + excess). 512 mel bands, FFT 4096, hop 1024; levels under 80 dB below the loudest one
-    of each signal count as that level. NaN for a silent reference.
+    of each signal count as that level, and no level is under -200 dB. NaN for a silent reference.
 
     Args:
         reference: true stem, [channels, samples].
@@ -350,7 +350,7 @@ def _bleed_full(reference: ArrayLike, estimate: ArrayLike, sample_rate: int) -> 
     blocks = list(_mel_spectra((s, e), sample_rate, 4096, 1024, 512, pad="constant"))
     levels = []
     for side in (0, 1):
-        level = 20 * np.log10(np.maximum(np.concatenate([b[side] for b in blocks], axis=1), 1e-5))
+        level = 20 * np.log10(np.maximum(np.concatenate([b[side] for b in blocks], axis=1), 1e-10))
         levels.append(np.maximum(level, level.max() - 80))
     difference = levels[1] - levels[0]
     excess, loss = difference[difference > 0], -difference[difference < 0]
