@@ -15,6 +15,7 @@ from solovox.errors import SolovoxError
 
 COMMANDS = {
     "ablate": "solovox.cli.ablate:ablate",
+    "catalogue": "solovox.cli.catalogue:catalogue",
     "compare": "solovox.cli.compare:compare",
     "data": "solovox.cli.data:data",
     "demo": "solovox.cli.demo:demo",
