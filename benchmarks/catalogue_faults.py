@@ -14,7 +14,6 @@ really killed and disks are really full. It is compared with a run in which noth
 Exits with status 1 unless all are 0.
 """
 
-import errno
 import os
 import random
 import signal
@@ -24,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +36,6 @@ from rich.table import Table
 from solovox.audio import write_audio
 from solovox.catalogue import worker as worker_module
 from solovox.catalogue.driver import Limits, Report
-from solovox.catalogue.engines import LocalEngine
 from solovox.catalogue.records import read_records
 from solovox.catalogue.run import ENGINES, separate_catalogue
 from solovox.catalogue.settings import Settings
@@ -243,14 +241,8 @@ def killer(case: Case, processes: Callable[[], list[int]], every: float, stop: t
         case.look()
         if there := processes():
             case.faults += 1
-            with_suppressed(lambda there=there: os.kill(generator.choice(there), signal.SIGKILL))
-
-
-def with_suppressed(call: Callable[[], None]) -> None:
-    try:
-        call()
-    except ProcessLookupError:
-        pass
+            with suppress(ProcessLookupError):
+                os.kill(generator.choice(there), signal.SIGKILL)
 
 
 @contextmanager
@@ -351,9 +343,9 @@ def hanging_load(case: Case) -> int:
 
 
 def full_disk(case: Case) -> int:
-    """A disk of 600 kB, on which some songs have room; then a larger one."""
+    """A disk of 2 MB, on which some songs have room; then a larger one."""
     case.out.mkdir(parents=True)
-    options = ["-t", "tmpfs", "-o", "size=600k", "tmpfs"]
+    options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"]
     subprocess.run(["mount", *options, str(case.out)], check=True, capture_output=True)
     report = run(case)
     assert report.stopped and "disk is full" in report.stopped, report
@@ -403,7 +395,7 @@ FAULTS: dict[str, tuple[str, Callable[[Case], int]]] = {
 
 def check(name: str, folder: Path, songs: int, reference: Path | None) -> Row:
     """The row of a fault."""
-    title, make = FAULTS[name] if name in FAULTS else (name, nothing)
+    title, make = FAULTS.get(name, (name, nothing))
     case = Case(folder / name / "songs", folder / name / "out", folder / "model")
     make_songs(case.songs, songs)
     try:
