@@ -25,15 +25,16 @@ import bands
 import numpy as np
 import singing
 import sources
+import soxr
 from mixing import RATE, Audio, Rng, activity, balance, biquad, db, equalise, pair, read, write
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sources import TEST, TRAIN, VALID, Track
 from voices import Bank, Mono, make_bank, open_bank, produce, roughen, speak
 
 SEED = 20260
-HOURS = {"speech": 3.0, "inst": 1.4, "psola": 3.0, "midi": 4.0, "world": 1.6}
+HOURS = {"sung": 2.0, "speech": 3.0, "inst": 1.4, "psola": 3.0, "midi": 4.0, "world": 1.6}
 # Short held-out songs of each group: (valid, test).
-HELD_OUT = {"speech": (3, 6), "psola": (2, 4), "world": (1, 2), "inst": (0, 0), "midi": (0, 0)}
+HELD_OUT = {"sung": (2, 0), "speech": (3, 6), "psola": (2, 4), "world": (1, 2)}
 REAL_SHARE = 0.35  # part of the sampling weight that the real songs of `train` carry
 
 
@@ -100,7 +101,7 @@ def plan(pool: list[Track], hours: dict[str, float]) -> list[Item]:
     for split, names in sources.REAL_SONGS.items():
         items += [Item("cc0", f"cc0-{n}", split, 0.0) for n in names]
     for group, wanted in hours.items():
-        for split, limit in zip((VALID, TEST), HELD_OUT[group], strict=True):
+        for split, limit in zip((VALID, TEST), HELD_OUT.get(group, (0, 0)), strict=True):
             items += _take(group, split, _segments(pool, group, split), limit, float("inf"))
         if group == "midi":
             count, total = 0, 0.0
@@ -144,9 +145,15 @@ def _bank(name: str, work: Path) -> Bank:
     return open_bank(work / "voices" / f"{name}.npy")
 
 
-def _cast(rng: Rng, split: str, count: int, work: Path) -> list[sources.VoiceSource]:
+def _cast(
+    rng: Rng,
+    split: str,
+    count: int,
+    work: Path,
+    voices: tuple[sources.VoiceSource, ...] = sources.VOICES,
+) -> list[sources.VoiceSource]:
     """Returns `count` voices of a split, different where it has so many."""
-    pool = [v for v in sources.VOICES if v.split == split and len(_bank(v.name, work)) >= 8]
+    pool = [v for v in voices if v.split == split and len(_bank(v.name, work)) >= 8]
     weights = np.array([v.weight * min(_bank(v.name, work).seconds / 30, 1.0) for v in pool])
     picks = rng.choice(len(pool), min(count, len(pool)), replace=False, p=weights / weights.sum())
     return [pool[picks[k % len(picks)]] for k in range(count)]
@@ -216,6 +223,29 @@ def _sung(
     return produce(fit(takes.lead), doubles, harmonies, rng), sung_by
 
 
+def _real(
+    item: Item, place: Place, rng: Rng, n: int, key: int
+) -> tuple[Audio, list[dict[str, str]]]:
+    """Returns recorded singing as a vocal track of n samples in a key, and its sung_by."""
+    cast = _cast(rng, item.split, 2, place.work, sources.SINGERS)
+
+    def take(voice: sources.VoiceSource, active: float) -> Mono:
+        x = speak(_bank(voice.name, place.work), rng, 1.3 * n / RATE, active, vary=0.0)
+        step = singing.transposition(singing.find_key(x[None])[0], key)
+        return np.asarray(soxr.resample(x, RATE * 2 ** (step / 12), RATE))[:n]
+
+    lead = take(cast[0], float(rng.uniform(0.5, 0.8)))
+    sung_by = [_credit(cast[0], "lead, recorded singing")]
+    doubles: list[Mono] = []
+    others: list[Mono] = []
+    if rng.random() < 0.45:
+        doubles = [roughen(lead, rng) for _ in range(int(rng.integers(1, 3)))]
+    if rng.random() < 0.35:
+        others.append(take(cast[1], 0.35))
+        sung_by.append(_credit(cast[1], "second voice, recorded singing"))
+    return produce(lead, doubles, others, rng, dry=rng.random() < 0.3)[:, :n], sung_by
+
+
 def _finish(vocals: Audio, music: Audio, rng: Rng) -> tuple[Audio, Audio]:
     n = min(vocals.shape[1], music.shape[1])
     v, a = vocals[:, :n], music[:, :n]
@@ -246,6 +276,14 @@ def make_speech(item: Item, place: Place, rng: Rng) -> Song:
     """Real speech, unprocessed by any vocoder, over recorded music."""
     music = _music(item, place, rng)
     vocals, sung_by = _spoken(item, place, rng, music.shape[1])
+    return Song(*_finish(vocals, music, rng), [*sung_by, _music_credit(item)])
+
+
+def make_real_singing(item: Item, place: Place, rng: Rng) -> Song:
+    """Recorded singing, transposed to the key of recorded music."""
+    music = _music(item, place, rng)
+    key = singing.find_key(music)[0]
+    vocals, sung_by = _real(item, place, rng, music.shape[1], key)
     return Song(*_finish(vocals, music, rng), [*sung_by, _music_credit(item)])
 
 
@@ -303,6 +341,7 @@ def _music_credit(item: Item) -> dict[str, str]:
 Maker = Callable[[Item, Place, Rng], Song]
 MAKERS: dict[str, Maker] = {
     "cc0": make_real,
+    "sung": make_real_singing,
     "speech": make_speech,
     "inst": make_instrumental,
     "psola": make_sung,
@@ -373,6 +412,8 @@ def write_papers(place: Place) -> dict[str, Any]:
         file = sources.copyright_file(package, place.work)
         if file:
             shutil.copyfile(file, licences / f"{package}.copyright")
+    for repository in (r for r in sources.REPOSITORIES if r.name in used):
+        (licences / f"{repository.name}.txt").write_text(f"{repository.credit}\n{repository.url}\n")
     if place.songs and (place.songs / "LICENSE.md").is_file():
         shutil.copyfile(place.songs / "LICENSE.md", licences / "cc0-songs.md")
     return manifest
@@ -397,10 +438,13 @@ def _write_json(path: Path, content: object) -> None:
 # ---------------------------------------------------------------- the command
 
 
+Task = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
 def _run(
     jobs: int,
     title: str,
-    tasks: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]],
+    tasks: Iterable[Task],
     now_and_then: Callable[[], object] = lambda: None,
 ) -> int:
     """Runs all tasks in processes with a progress bar; returns how many failed.
@@ -431,7 +475,7 @@ def _arguments() -> argparse.Namespace:
     p.add_argument("--songs", type=Path, help="folder with train/ and valid/ of the CC0 songs")
     p.add_argument("--work", type=Path, help="downloads and voice banks (default: OUT/.work)")
     p.add_argument("--jobs", type=int, default=2, help="processes")
-    p.add_argument("--hours", type=float, help="hours of made songs in train (default: 13)")
+    p.add_argument("--hours", type=float, help="hours of made songs in train (default: 15)")
     p.add_argument("--groups", help="only these groups, comma-separated: cc0,speech,inst,...")
     return p.parse_args()
 
@@ -444,15 +488,18 @@ def main() -> None:
     place.work.mkdir(parents=True, exist_ok=True)
     factor = (args.hours or sum(HOURS.values())) / sum(HOURS.values())
     hours = {g: h * factor for g, h in HOURS.items() if g in MAKERS}
-    failed = _run(
-        args.jobs, "packages", ((sources.fetch, (p, place.work)) for p in sources.packages())
-    )
+    groups = args.groups.split(",") if args.groups else list(MAKERS)
+    tasks: list[Task] = [(sources.fetch, (p, place.work)) for p in sources.packages()]
+    voices = sources.VOICES
+    if "sung" in groups:
+        tasks += [(sources.clone, (r, place.work)) for r in sources.REPOSITORIES]
+        voices += sources.SINGERS
+    failed = _run(args.jobs, "packages", tasks)
     if failed:
         raise SystemExit(f"{failed} packages could not be fetched; run the command again")
-    _run(args.jobs, "voices  ", ((make_bank, (v, place.work)) for v in sources.VOICES))
+    _run(args.jobs, "voices  ", ((make_bank, (v, place.work)) for v in voices))
     items = plan(sources.tracks(place.work), hours)
-    if args.groups:
-        items = [i for i in items if i.group in args.groups.split(",")]
+    items = [i for i in items if i.group in groups]
     todo = [i for i in items if not finished(i, place.out)]
     songs = ((build_item, (i, place)) for i in todo)
     failed = _run(args.jobs, "songs   ", songs, lambda: write_papers(place))

@@ -79,6 +79,12 @@ def find_key(x: Audio) -> tuple[int, bool]:
     return best % 12, best >= 12
 
 
+def transposition(of: int, to: int) -> int:
+    """Returns the least change (semitones) from one root to another, or to its fifth or fourth."""
+    steps = [(to + interval - of + 6) % 12 - 6 for interval in (0, 7, 5)]
+    return min(steps, key=abs)
+
+
 # ---------------------------------------------------------------- syllables
 
 

@@ -4,8 +4,9 @@ The split is a property of the source and is written here once. A package of mus
 split; so does a voice. `test` takes its voices from packages and languages that no other split
 touches, so a score on it shares neither music nor singers with training.
 
-Audio is fetched from the Debian archive with `apt-get download` and unpacked with `dpkg -x`:
-nothing is installed, and no right beyond writing to the work folder is needed.
+Audio is fetched from the Debian archive with `apt-get download` and unpacked with `dpkg -x`, and
+recorded singing from public Git repositories: nothing is installed, and no right beyond writing to
+the work folder is needed.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class VoiceSource:
         split: the one split it belongs to.
         skip: clips to leave out.
         weight: how often a song takes it as its lead, relative to the others.
+        top: where a coder cut its highs off (Hz); 0: nowhere below half its rate.
+        excerpt: seconds used of each file, so that no piece drowns the others; 0: all.
     """
 
     name: str
@@ -66,6 +69,27 @@ class VoiceSource:
     split: str = TRAIN
     skip: tuple[str, ...] = ()
     weight: float = 1.0
+    top: float = 0.0
+    excerpt: float = 0.0
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A public Git repository of recorded singing, at one commit.
+
+    Attributes:
+        name: what VoiceSource.package calls it.
+        url: where to clone it from.
+        commit: what to check out.
+        folders: the only folders to check out.
+        credit: who sang, and under which licence: the attribution that goes with the set.
+    """
+
+    name: str
+    url: str
+    commit: str
+    folders: tuple[str, ...]
+    credit: str
 
 
 MUSIC: tuple[MusicSource, ...] = (
@@ -220,6 +244,61 @@ VOICES: tuple[VoiceSource, ...] = (
     *(_fillets("nl", who, TEST) for who in ("m", "v")),
 )
 
+REPOSITORIES: tuple[Repository, ...] = (
+    Repository(
+        "PocketTorah",
+        "https://github.com/rneiss/PocketTorah",
+        "8a23287221dd535966ee9914de9a03e71769a469",
+        ("data/audio",),
+        "PocketTorah by Russel Neiss and Charlie Schwartz (pockettorah.com), CC BY-SA 3.0, "
+        "https://creativecommons.org/licenses/by-sa/3.0/; sung by Etta Abramson, Joshua Foster, "
+        "Eitan Konigsberg, Eytan Kurshan, Ari Lucas, Ita Paskind, Rebecca Russo, Joshua Schwartz "
+        "and Abigail Teller. Changed: cut into phrases, cleaned, transposed, mixed with music.",
+    ),
+    Repository(
+        "ALYS-jpn-plus",
+        "https://github.com/oxygen-dioxide/ALYS-jpn-plus",
+        "9ec7d48198c045999ccf3328db69967f240b58a8",
+        ("C4",),
+        "ALYS-DB-001-JPN by Phundrak (VoxWave), port by oxygen-dioxide, GPL-3.0 "
+        "(LICENSE.md of the repository). Changed: cleaned, transposed, mixed with music.",
+    ),
+    Repository(
+        "solfege-samples",
+        "https://github.com/wcgbg/solfege-samples",
+        "5929af86329852f8e1d06e6f0643470a06c08c63",
+        ("samples/chengu/notes", "samples/jennifer/notes"),
+        "solfege-samples by Chengu Wang, GPL-3.0 (LICENSE of the repository); sung by Chengu and "
+        "Jennifer. Changed: cleaned, transposed, mixed with music.",
+    ),
+)
+
+
+def _reader(name: str, top: float, portions: str, split: str = TRAIN) -> VoiceSource:
+    """One reader of PocketTorah, told from the others by pitch, timbre and recording."""
+    globs = tuple(f"data/audio/{p}-?.mp3" for p in portions.split())
+    return VoiceSource(
+        f"reader-{name}", "PocketTorah", globs, "CC-BY-SA-3.0", split, top=top, excerpt=60.0
+    )
+
+
+# Left out: files coded at 16 or 32 kHz, and the readers of Exodus, whose room is too loud.
+SINGERS: tuple[VoiceSource, ...] = (
+    VoiceSource("alys", "ALYS-jpn-plus", ("C4/*.wav",), "GPL-3", weight=2.0),
+    VoiceSource("chengu", "solfege-samples", ("samples/chengu/notes/*.wav",), "GPL-3", weight=0.5),
+    VoiceSource(
+        "jennifer", "solfege-samples", ("samples/jennifer/notes/*.wav",), "GPL-3", weight=0.5
+    ),
+    _reader("tzav", 8500, "AchreiMot KiTisa Metzora Pekudei Shmini Tetzaveh Tzav Vayakhel Vayikra"),
+    _reader("emor", 8300, "Bamidbar Behaalotcha Behar Emor Shlach"),
+    _reader("kedoshim", 8100, "Kedoshim"),
+    _reader("vayetzei", 5650, "Vayeshev Vayetzei Vayishlach"),
+    _reader("noach", 5650, "Bereshit ChayeiSara Lech-Lecha Noach Toldot Vayera"),
+    _reader("pinchas", 5650, "KiTavo KiTeitzei Pinchas"),
+    _reader("korach", 5450, "Balak Chukat Haazinu Korach Nasso"),
+    _reader("devarim", 5650, "Devarim Eikev Reeh Shoftim Vaethanan", VALID),
+)
+
 REAL_SONGS = {TRAIN: ("Hydrogen", "Lithium", "Potassium", "Rubidium"), VALID: ("Francium",)}
 REAL_SONGS_LICENCE = "CC0-1.0"
 REAL_SONGS_ORIGIN = (
@@ -231,6 +310,28 @@ REAL_SONGS_ORIGIN = (
 def packages() -> list[str]:
     """Returns the names of all Debian packages used, each once, in the order of the tables."""
     return list(dict.fromkeys(s.package for s in (*MUSIC, *VOICES)))
+
+
+def clone(repository: Repository, work: Path) -> Path:
+    """Returns the folder of a repository, after cloning what is used of it if it is not there yet.
+
+    Raises:
+        SystemExit: git cannot fetch it; the message says how to go on without.
+    """
+    folder = work / "packages" / repository.name
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    advice = "put a clone there yourself, or leave the group `sung` out (--groups)"
+    partial = ["git", "clone", "--quiet", "--filter=blob:none", "--sparse", repository.url]
+    _run([*partial, str(part.resolve())], folder.parent, repository.name, advice)
+    git = ["git", "-C", str(part.resolve())]
+    _run([*git, "sparse-checkout", "set", *repository.folders], part, repository.name, advice)
+    _run([*git, "checkout", "--quiet", repository.commit], part, repository.name, advice)
+    part.rename(folder)
+    return folder
 
 
 def fetch(package: str, work: Path) -> Path:
@@ -262,11 +363,13 @@ def _sounds(archive: zipfile.ZipFile) -> list[str]:
     return [n for n in archive.namelist() if n.endswith(".ogg")]
 
 
-def _run(command: list[str], folder: Path, package: str) -> None:
+def _run(
+    command: list[str], folder: Path, package: str, advice: str = "try: apt-get update"
+) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SystemExit(f"{package}: {command[0]} failed ({lines[-1]}); try: apt-get update")
+        raise SystemExit(f"{package}: {command[0]} failed ({lines[-1]}); {advice}")
 
 
 def copyright_file(package: str, work: Path) -> Path | None:
@@ -279,7 +382,7 @@ def copyright_file(package: str, work: Path) -> Path | None:
 def licence_of(package: str, voice: str | None) -> str | None:
     """Returns the licence the tables give for the music of a package, or for one of its voices."""
     if voice:
-        return next((v.licence for v in VOICES if v.name == voice), None)
+        return next((v.licence for v in (*VOICES, *SINGERS) if v.name == voice), None)
     return next((m.licence for m in MUSIC if m.package == package), None)
 
 
@@ -295,7 +398,8 @@ class Track:
 
 
 def _glob(package: str, globs: tuple[str, ...], work: Path) -> list[Path]:
-    share = work / "packages" / package / "usr/share"
+    folder = work / "packages" / package
+    share = folder / "usr/share" if (folder / "usr/share").is_dir() else folder
     return sorted({p for g in globs for p in share.glob(g) if p.is_file()})
 
 

@@ -73,19 +73,22 @@ def _air(x: Mono, cutoff: float) -> Mono:
     return (x + 0.35 * moved).astype(np.float32)
 
 
-def clean(x: NDArray[np.float32], rate: int) -> Mono | None:
+def clean(x: NDArray[np.float32], rate: int, top: float = 0.0) -> Mono | None:
     """Returns one recorded clip made ready for use, or None where it is too short or too noisy.
 
     Resampled to 44.1 kHz, rumble and offset removed, silence trimmed, background lowered between
-    words, level set; clips at half the rate get their missing octave.
+    words, level set; clips at half the rate, and those a coder cut off at `top` Hz, get their
+    missing octaves.
     """
     mono = x.mean(axis=1) if x.ndim > 1 else x
     if rate < 16000 or len(mono) < 0.15 * rate:
         return None
     if rate != RATE:
         mono = soxr.resample(mono, rate, RATE)
-    if rate < 32000:
-        mono = _air(mono, 0.47 * rate)
+    cutoff = top or 0.47 * rate
+    while cutoff < 15000:  # each turn adds half an octave
+        mono = _air(mono, cutoff)
+        cutoff *= 1.45
     mono = equalise(mono, [biquad("highpass", 75)] * 2)
     level = _levels(mono)
     if level.size < 12:
@@ -114,6 +117,27 @@ def clean(x: NDArray[np.float32], rate: int) -> Mono | None:
     return (y * min(1.0, 0.98 / top)).astype(np.float32)
 
 
+def phrases(y: Mono, rest: float = 0.3, longest: float = 12.0) -> list[Mono]:
+    """Returns the phrases of a cleaned recording: what lies between rests of `rest` seconds.
+
+    A phrase is 0.5 s or more; one above `longest` seconds is cut there.
+    """
+    level = _levels(y)
+    hold = round(rest * 100)
+    on = np.convolve(level > level.max() - 32, np.ones(hold), "same") > 0.5
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(np.int8)))
+    most, fade = int(longest * RATE), np.linspace(0, 1, 220, dtype=np.float32)
+    found = []
+    for a, b in edges.reshape(-1, 2) * 441:
+        for start in range(int(a), int(b), most):
+            x = y[start : min(start + most, int(b))].copy()
+            if len(x) >= 0.5 * RATE:
+                x[:220] *= fade
+                x[-220:] *= fade[::-1]
+                found.append(x)
+    return found
+
+
 def make_bank(voice: VoiceSource, work: Path) -> Path:
     """Returns the voice's bank file, made from its clips if it is not there yet."""
     path = work / "voices" / f"{voice.name}.npy"
@@ -124,15 +148,18 @@ def make_bank(voice: VoiceSource, work: Path) -> Path:
     parts, limits, at = [], [], 0
     for file in clips(voice, work):
         try:
-            x, rate = sf.read(str(file), dtype="float32")
+            rate = sf.info(str(file)).samplerate
+            frames = int(voice.excerpt * rate) or -1
+            x, _ = sf.read(str(file), frames, dtype="float32")
         except sf.LibsndfileError:  # text and pictures lie beside the clips
             continue
-        y = clean(x, rate)
-        if y is None:
+        whole = clean(x, rate, voice.top)
+        if whole is None:
             continue
-        parts.append(np.round(y * 32767).astype(np.int16))
-        limits.append((at, at + len(y)))
-        at += len(y)
+        for y in phrases(whole) if voice.excerpt else [whole]:
+            parts.append(np.round(y * 32767).astype(np.int16))
+            limits.append((at, at + len(y)))
+            at += len(y)
     samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
     temporary = path.with_suffix(".part.npy")
     np.save(temporary, samples)
@@ -149,15 +176,15 @@ def open_bank(path: Path) -> Bank:
     return Bank(np.load(path, mmap_mode="r" if limits.size else None), limits)
 
 
-def speak(bank: Bank, rng: Rng, seconds: float, active: float) -> Mono:
+def speak(bank: Bank, rng: Rng, seconds: float, active: float, vary: float = 3.0) -> Mono:
     """Returns spoken words and phrases with rests, mono, `active` of the time sounding.
 
     Clips follow each other into phrases of 1.5 to 7 s; the voice is varied from song to song by a
-    change of speed of up to three semitones.
+    change of speed of up to `vary` semitones.
     """
     n = int(seconds * RATE)
     out = np.zeros(n, np.float32)
-    speed = 2 ** (rng.uniform(-3, 3) / 12)
+    speed = 2 ** (rng.uniform(-vary, vary) / 12)
     at = int(rng.uniform(0.0, 4.0) * RATE)
     while at < n:
         phrase = at + int(rng.uniform(1.5, 7.0) * RATE)

@@ -49,7 +49,8 @@ def bank_of(clips: list[np.ndarray]) -> object:
 
 def test_test_split_shares_no_package_and_no_voice() -> None:
     def of(split: str) -> set[str]:
-        return {s.package for s in (*sources.MUSIC, *sources.VOICES) if s.split == split}
+        everything = (*sources.MUSIC, *sources.VOICES, *sources.SINGERS)
+        return {s.package for s in everything if s.split == split}
 
     assert of("test").isdisjoint(of("train") | of("valid"))
     spoken = {
@@ -59,7 +60,7 @@ def test_test_split_shares_no_package_and_no_voice() -> None:
     assert spoken["test"].isdisjoint(spoken["train"] | spoken["valid"])
     music = [s.package for s in sources.MUSIC]
     assert len(music) == len(set(music))
-    names = [v.name for v in sources.VOICES]
+    names = [v.name for v in (*sources.VOICES, *sources.SINGERS)]
     assert len(names) == len(set(names))
 
 
@@ -248,3 +249,62 @@ def test_stems_are_summed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert strongest("vocals", 2) == {440, 660}
     assert strongest("accompaniment", 1) == {110}
+
+
+def test_no_file_of_recorded_singing_belongs_to_two_singers() -> None:
+    globs = [(v.package, g) for v in sources.SINGERS for g in v.globs]
+    assert len(globs) == len(set(globs))
+    assert {v.package for v in sources.SINGERS} == {r.name for r in sources.REPOSITORIES}
+
+
+def test_recording_falls_into_its_phrases() -> None:
+    rest = np.zeros(22050, np.float32)
+    first, second = tone(220, 1.5), tone(330, 0.9)
+    short = tone(440, 0.1)
+    found = voices.phrases(np.concatenate([rest, first, rest, second, rest, short, rest]))
+    lengths = [len(x) / 44100 for x in found]
+    np.testing.assert_allclose(lengths, [1.8, 1.2], atol=0.05)  # with what surrounds them
+    long = voices.phrases(tone(220, 30.0), longest=12.0)
+    assert [round(len(x) / 44100) for x in long] == [12, 12, 6]
+
+
+def test_highs_cut_by_a_coder_are_filled() -> None:
+    voice = np.random.default_rng(1).standard_normal(3 * 44100).astype(np.float32)
+    voice *= np.repeat([0.0, 1.0, 0.0], 44100).astype(np.float32)
+    low = mixing.equalise(voice, [mixing.biquad("lowpass", 3000)] * 8) * 0.1
+
+    def above(x: np.ndarray) -> float:
+        power = np.abs(np.fft.rfft(x)) ** 2
+        return float(power[len(power) * 8000 // 22050 :].sum() / power.sum())
+
+    plain, filled = voices.clean(low, 44100), voices.clean(low, 44100, top=3000.0)
+    assert above(filled) > 100 * above(plain)
+
+
+def test_transposition_is_small_and_lands_on_a_related_root() -> None:
+    pytest.importorskip("pyworld")
+    singing = load("singing")
+    for of in range(12):
+        for to in range(12):
+            step = singing.transposition(of, to)
+            assert abs(step) <= 3
+            assert (of + step - to) % 12 in (0, 5, 7)
+
+
+def test_recorded_singing_is_moved_to_the_key_of_the_music(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyworld")
+    build, singing = load("build"), load("singing")
+    chords = [(0, 4, 7), (5, 9, 0), (7, 11, 2), (0, 4, 7)]
+    notes = [[tone(261.63 * 2 ** (p / 12), 0.5, 0.1) for p in chord] for chord in chords]
+    bank = bank_of([np.concatenate([np.sum(c, axis=0) for c in notes])] * 8)
+    assert singing.find_key(bank.clip(0)[None])[0] == 0
+    monkeypatch.setattr(build, "_bank", lambda name, work: bank)
+    item = build.Item("sung", "sung-0", "train", 20.0)
+    rng = np.random.default_rng(0)
+    place = build.Place(tmp_path, tmp_path, None)
+    vocals, sung_by = build._real(item, place, rng, 20 * 44100, key=2)
+    assert vocals.shape == (2, 20 * 44100)
+    assert singing.find_key(vocals)[0] in (2, 7, 9)
+    assert sung_by[0]["role"] == "lead, recorded singing"
