@@ -1,6 +1,7 @@
 """Models small enough to be exact about: formulas, or networks of a few thousand weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,7 +58,8 @@ def make_oracle(
     """A model that knows the vocals: `gain` times the mixture, or a formula of (x_t, mixture)."""
     sampling = sampling or SamplingConfig(steps=2, start=1.0, eta=0.4, cutoff=1000)
     codec = WaveformConfig(RATE)
-    config = ModelConfig(name, codec, None, None, normalise, chunk, 0.2, sampling)
+    qualities = {"fast": replace(sampling, steps=0), "best": replace(sampling, steps=4)}
+    config = ModelConfig(name, codec, None, None, normalise, chunk, 0.2, sampling, qualities)
     generator = Formula(formula or (lambda x_t, mixture: gain * mixture))
     return SeparationModel(config, Waveform(codec), Estimate(estimate), generator)
 

@@ -13,6 +13,7 @@ from solovox.networks.band_split import BandSplitConditionerConfig, BandSplitGen
 from solovox.presets import (
     DIFF_DMX_SMALL,
     PRESETS,
+    QUALITIES,
     ModelConfig,
     build_model,
     config_from_json,
@@ -45,6 +46,13 @@ def test_a_saved_model_comes_back(tmp_path, dtype, error):
     assert loaded.config == TINY and not loaded.training
     for name, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value, atol=1e-6, rtol=error)
+
+
+@pytest.mark.parametrize("info", list_models(), ids=lambda info: info.name)
+def test_bundled_models_have_every_quality(info):
+    config = load_model(info.folder).config
+    for quality in QUALITIES:
+        assert config.sampling_of(quality) == PRESETS[info.name].sampling_of(quality)
 
 
 def test_saving_leaves_whole_files_only(folder):

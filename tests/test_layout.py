@@ -25,6 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": set(),
     "stereo": set(),
     "suffixes": set(),
+    "averaging": set(),
+    "uncertainty": set(),
     "diffusion": set(),
     "decoding": set(),
     "audio": {"decoding"},

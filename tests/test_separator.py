@@ -183,6 +183,17 @@ def test_none_is_the_models_own_setting(oracle):
     assert (changed.steps, changed.start, changed.eta, changed.cutoff) == (0, 0.7, 0.1, 0)
 
 
+def test_qualities_are_the_model_s_and_settings_overrule_them(oracle):
+    own = SamplingConfig(steps=3, start=0.7, cutoff=500)
+    model = oracle(sampling=own)
+    assert Separator(model, quality="balanced").sampling == own
+    assert Separator(model, quality="fast").sampling.steps == 0
+    best = Separator(model, quality="best", start=0.2).sampling
+    assert (best.steps, best.start) == (4, 0.2)
+    with pytest.raises(ModelError, match="no quality 'x'; it has: fast, balanced, best"):
+        Separator(model, quality="x")
+
+
 def test_refinement_noise_is_filtered_and_seeded_by_chunk(oracle):
     drawn = []
     model = oracle(sampling=SamplingConfig(steps=3, eta=1.0, cutoff=2000))
@@ -271,8 +282,8 @@ def test_channels_must_not_change(oracle):
     "setting",
     [
         {"steps": -1}, {"start": 0.0}, {"start": 1.5}, {"eta": 2.0}, {"cutoff": 1e5},
-        {"sampler": "x"}, {"batch_size": 0}, {"stems": "x"}, {"precision": "fp8"},
-        {"device": "gpu"}, {"device": "meta"},
+        {"sampler": "x"}, {"spacing": "x"}, {"takes": 0}, {"batch_size": 0}, {"stems": "x"},
+        {"precision": "fp8"}, {"device": "gpu"}, {"device": "meta"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_one_line(oracle, setting):

@@ -58,6 +58,11 @@ class SeparationModel(nn.Module):
         mean = None if features.estimate is None else self.codec.encode(features.estimate)
         return replace(features, mean=mean, mixture=self.codec.encode(mixture))
 
+    def prepare(self, features: Features) -> Features:
+        """The features with what the generator makes of them at any x_t and t, made once."""
+        prepare = getattr(self.generator, "prepare", None)
+        return features if prepare is None else cast(Features, prepare(features))
+
     def velocity(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
         """The velocity at x_t [batch, channels, frames] and time t."""
         return cast(Tensor, self.generator(x_t, t, features))

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from solovox.audio import (
     StreamResampler,
     resampled_length,
 )
+from solovox.averaging import RunningMean, take_seed
 from solovox.checkpoint import load_model
 from solovox.chunking import ChunkPlan, OverlapAdd
 from solovox.diffusion.noise import ChunkNoise, Noise
@@ -44,6 +46,7 @@ from solovox.precision import PRECISIONS, autocast
 from solovox.presets import SamplingConfig
 from solovox.redo import Region, splice
 from solovox.stems import RULES
+from solovox.uncertainty import UncertaintyMeter
 
 FloatArray = npt.NDArray[np.float32]
 Audio = TypeVar("Audio", npt.NDArray[np.floating], Tensor)
@@ -72,13 +75,17 @@ class Separator:
         eta: share of refinement noise, 0 to 1.
         cutoff: of the refinement noise's high-pass, in Hz; 0 leaves it white.
         sampler: a name of `diffusion.sampling.SAMPLERS`.
+        spacing: of the steps, a name of `diffusion.schedule.SPACINGS`.
+        takes: how often each chunk is sampled; the vocals are the mean.
         seed: of the noise.
         batch_size: chunks computed at once on a GPU; a CPU takes them one by one, for a batch would
             change the last bits of its sums.
         stems: how stems are made of generated vocals, a name of `stems.RULES`.
         precision: "auto" (bf16 where the machine is fast at it), "fp32" or "bf16".
+        quality: "fast", "balanced" or "best": the model's named settings, which the ones above
+            overrule.
 
-    Settings that are None are the model's own defaults.
+    Settings that are None are the quality's; without one, the model's own defaults ("balanced").
 
     Raises:
         ModelError: if there is no such model.
@@ -98,6 +105,9 @@ class Separator:
         stems: str | None = None,
         precision: str = "auto",
         sampler: str | None = None,
+        spacing: str | None = None,
+        takes: int | None = None,
+        quality: str | None = None,
     ) -> None:
         self.device = find_device(device)
         loaded = model if isinstance(model, SeparationModel) else load_model(model)
@@ -108,9 +118,12 @@ class Separator:
             "eta": eta,
             "cutoff": cutoff,
             "sampler": sampler,
+            "spacing": spacing,
+            "takes": takes,
         }
         self.sampling = replace(
-            config.sampling, **{name: value for name, value in asked.items() if value is not None}
+            config.sampling_of(quality),
+            **{name: value for name, value in asked.items() if value is not None},
         )
         self.seed = seed
         self.stems = stems or "exact"
@@ -129,7 +142,11 @@ class Separator:
         return self.model.codec.sample_rate
 
     def separate(
-        self, audio: Audio, sample_rate: int, progress: Progress | None = None
+        self,
+        audio: Audio,
+        sample_rate: int,
+        progress: Progress | None = None,
+        uncertainty: UncertaintyMeter | None = None,
     ) -> dict[str, Audio]:
         """The stems {"vocals", "accompaniment"}, float32 in the shape and type of `audio`.
 
@@ -137,6 +154,7 @@ class Separator:
             audio: [channels, samples], one or two channels, floating point; it is left as it is.
             sample_rate: its rate in Hz.
             progress: called with the share that is done, 0 to 1.
+            uncertainty: has a map afterwards of how far several takes are apart.
 
         Raises:
             AudioError: if the audio has another shape, or NaN, infinite or no samples.
@@ -145,7 +163,9 @@ class Separator:
         stems = {name: np.empty_like(mixture) for name in STEMS}
         samples, done = mixture.shape[1], 0
         blocks = (mixture[:, start : start + BLOCK] for start in range(0, samples, BLOCK))
-        for part in self.stream(blocks, sample_rate, frames=samples, progress=progress):
+        for part in self.stream(
+            blocks, sample_rate, frames=samples, progress=progress, uncertainty=uncertainty
+        ):
             end = done + part["vocals"].shape[1]
             for name, stem in stems.items():
                 stem[:, done:end] = part[name]
@@ -212,6 +232,7 @@ class Separator:
         gain: float = 0.0,
         progress: Progress | None = None,
         redone: Sequence[tuple[float, float, Separator]] = (),
+        uncertainty: bool = False,
     ) -> dict[str, Path]:
         """The files written, by stem: `out`/MODEL/`filename`, whole or not at all.
 
@@ -228,10 +249,14 @@ class Separator:
                 it raises stops the work.
             redone: (start, end, separator) of regions in seconds that are then generated again,
                 each as `redo` does, one after the other.
+            uncertainty: whether to write "uncertainty" too, a map of how far several takes are
+                apart (`solovox.uncertainty`), as npz, and as PNG where matplotlib is installed.
 
         Raises:
             AudioError: if the song cannot be read or a stem cannot be written; nothing is left.
         """
+        if uncertainty and self.sampling.takes < 2:
+            raise SolovoxError("an uncertainty map needs 2 takes or more")
         with ExitStack() as stack, AudioReader(path) as reader:
             paths = {
                 stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
@@ -251,12 +276,14 @@ class Separator:
                 if progress:
                     progress(share)
 
+            meter = UncertaintyMeter() if uncertainty else None
             parts = self.stream(
                 reader.blocks(BLOCK),
                 reader.sample_rate,
                 frames=_expected_frames(reader),
                 progress=tell,
                 name=str(path),
+                uncertainty=meter,
             )
             for start, end, separator in redone:
                 again = stack.enter_context(AudioReader(path))
@@ -280,6 +307,11 @@ class Separator:
                 "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
                 path, clipped, math.floor(10 * (gain - 20 * math.log10(peak))) / 10,
             )  # fmt: skip
+        if meter:
+            target = self.path_of(
+                path, "uncertainty", out, filename=filename, track=track, ext="npz"
+            )
+            paths["uncertainty"] = meter.map.write(target, Path(path).stem)
         return paths
 
     def path_of(
@@ -310,6 +342,7 @@ class Separator:
         progress: Progress | None = None,
         name: str = "audio",
         only: Region | None = None,
+        uncertainty: UncertaintyMeter | None = None,
     ) -> Iterator[dict[str, FloatArray]]:
         """Yield the stems block by block, as many samples in all as went in.
 
@@ -321,6 +354,7 @@ class Separator:
             name: what error messages call the audio.
             only: a region of samples; what no chunk that touches it gives need not be heard, and is
                 not generated: there, all is accompaniment.
+            uncertainty: has a map afterwards of how far several takes are apart.
 
         Raises:
             AudioError: if a block has another shape, or NaN or infinite samples, or there is none.
@@ -336,16 +370,21 @@ class Separator:
             wanted = self._touched(only, sample_rate)
             chunks = len(range(chunks or wanted.stop)[wanted.start : wanted.stop])
         counter = _Counter(progress, chunks, self._passes)
+        if uncertainty:
+            uncertainty.begin(self.sampling.takes, rate, sample_rate)
         mixture = _Kept()
 
         def heard() -> Iterator[FloatArray]:
             for block in blocks:
                 _check(block, name, mixture.channels)
                 mixture.put(block)
+                if uncertainty:
+                    uncertainty.hear(block.shape[1])
                 yield block
 
         # Rows: the vocals; then, where it is something else, what the accompaniment lacks.
-        separated = self._separated(_resampled(heard(), sample_rate, rate), counter, wanted)
+        resampled = _resampled(heard(), sample_rate, rate)
+        separated = self._separated(resampled, counter, wanted, uncertainty)
         block = None
         for block in _resampled(separated, rate, sample_rate):
             there = mixture.take(block.shape[1])  # less where resampling made one sample too many
@@ -367,7 +406,11 @@ class Separator:
         return range(max(0, (first - plan.chunk) // plan.hop + 1), -(-last // plan.hop))
 
     def _separated(
-        self, blocks: Iterable[FloatArray], counter: _Counter, wanted: range | None
+        self,
+        blocks: Iterable[FloatArray],
+        counter: _Counter,
+        wanted: range | None,
+        uncertainty: UncertaintyMeter | None,
     ) -> Iterator[FloatArray]:
         """Yield what the rule makes of each chunk, overlap-added; all at the model's rate.
 
@@ -385,7 +428,7 @@ class Separator:
         silence = None
         while batch := list(islice(waiting, size)):
             heard = [item for item in batch if wanted is None or item[0] in wanted]
-            rows = iter(self._process(heard, counter)) if heard else iter(())
+            rows = iter(self._process(heard, counter, uncertainty)) if heard else iter(())
             for index, chunk in batch:
                 if wanted is None or index in wanted:
                     yield stream.add(next(rows))
@@ -394,17 +437,22 @@ class Separator:
                     silence = self._rows([(index, np.zeros_like(chunk))], counter)[0]
                 yield stream.add(silence)
 
-    def _process(self, batch: list[tuple[int, FloatArray]], counter: _Counter) -> FloatArray:
+    def _process(
+        self,
+        batch: list[tuple[int, FloatArray]],
+        counter: _Counter,
+        uncertainty: UncertaintyMeter | None,
+    ) -> FloatArray:
         """The rows [batch, rows, samples] that the rule makes of some (index, chunk)."""
         try:
-            rows = self._rows(batch, counter)
+            rows = self._rows(batch, counter, uncertainty)
         except NotImplementedError as error:
             if self.device.type != "mps":
                 raise
             log.warning("going on with the CPU, for mps lacks something: %s", error)
             self.device = torch.device("cpu")
             self.model.to(self.device)
-            rows = self._rows(batch, counter)
+            rows = self._rows(batch, counter, uncertainty)
         except torch.OutOfMemoryError as error:
             raise SolovoxError(
                 f"{self.device} has too little memory for {len(batch)} chunks at once; "
@@ -414,7 +462,12 @@ class Separator:
         return rows
 
     @torch.inference_mode()
-    def _rows(self, batch: list[tuple[int, FloatArray]], counter: _Counter) -> FloatArray:
+    def _rows(
+        self,
+        batch: list[tuple[int, FloatArray]],
+        counter: _Counter,
+        uncertainty: UncertaintyMeter | None = None,
+    ) -> FloatArray:
         chunks = np.stack([chunk for _, chunk in batch])
         mixture = torch.from_numpy(chunks).to(self.device)
         if mono := mixture.shape[1] == 1:
@@ -423,16 +476,9 @@ class Separator:
         # Where there is nothing to hear, nobody sings: the generator is not asked.
         audible = [item for item, chunk in enumerate(chunks) if chunk.any()]
         if audible:
-            codec = self.model.codec
-            shape = (codec.channels, codec.frames(mixture.shape[-1]))
             indices = [batch[item][0] for item in audible]
-            vocals[audible] = generate(
-                self.model,
-                mixture[audible],
-                ChunkNoise(self.seed, indices, shape, self.device),
-                self.sampling,
-                self.precision,
-                lambda: counter.passes(len(audible)),
+            vocals[audible] = self._mean_take(
+                mixture[audible], indices, lambda: counter.passes(len(audible)), uncertainty
             )
         kept, removed = RULES[self.stems](mixture, vocals)
         stems = [kept] if removed is kept else [kept, removed]
@@ -440,6 +486,35 @@ class Separator:
             stems = [stem.mean(dim=1, keepdim=True) for stem in stems]
         rows: FloatArray = torch.cat(stems, dim=1).cpu().numpy()
         return rows
+
+    def _mean_take(
+        self,
+        mixture: Tensor,
+        indices: list[int],
+        on_pass: Callable[[], None],
+        uncertainty: UncertaintyMeter | None,
+    ) -> Tensor:
+        """The mean of the takes of some chunks [batch, 2, samples]; one is held at a time."""
+        codec, takes = self.model.codec, self.sampling.takes
+        shape = (codec.channels, codec.frames(mixture.shape[-1]))
+        noises = (
+            ChunkNoise(take_seed(self.seed, take, takes), indices, shape, self.device)
+            for take in range(takes)
+        )
+        mean = RunningMean()
+        places = [(index * self.plan.hop, self.plan.overlap) for index in indices]
+        sampled = generate_takes(
+            self.model, mixture, noises, self.sampling, self.precision, on_pass
+        )
+        for take in sampled:
+            deviation = mean.add(take)
+            if uncertainty:
+                for place, audio in zip(places, deviation, strict=True):
+                    uncertainty.deviation(*place, audio)
+        if uncertainty:
+            for place, audio in zip(places, mean.value, strict=True):
+                uncertainty.mean(*place, audio)
+        return mean.value
 
     def _check_settings(self, nyquist: float) -> None:
         s = self.sampling
@@ -449,6 +524,8 @@ class Separator:
             ("eta", s.eta, 0 <= s.eta <= 1, "0 to 1"),
             ("cutoff", s.cutoff, 0 <= s.cutoff < nyquist, f"0 or more and below {nyquist:g} Hz"),
             ("sampler", s.sampler, s.sampler in SAMPLERS, " or ".join(SAMPLERS)),
+            ("takes", s.takes, s.takes >= 1, "1 or more"),
+            ("takes", s.takes, s.takes == 1 or s.steps > 0, "1 where steps is 0"),
             ("spacing", s.spacing, s.spacing in SPACINGS, " or ".join(SPACINGS)),
             ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("stems", self.stems, self.stems in RULES, " or ".join(RULES)),
@@ -459,7 +536,7 @@ class Separator:
 
     def _rehearse(self) -> int:
         """Passes of the networks that a chunk takes; raise if the sampler refuses the settings."""
-        passes = 1
+        passes = 0
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             nonlocal passes
@@ -473,7 +550,7 @@ class Separator:
                 SAMPLERS[s.sampler](velocity, nothing, grid, eta=s.eta, refinement=lambda: nothing)
             except ValueError as error:
                 raise SolovoxError(str(error)) from error
-        return passes
+        return 1 + s.takes * passes
 
 
 def generate(
@@ -484,12 +561,26 @@ def generate(
     precision: str = "auto",
     on_pass: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """The vocals [batch, 2, samples] that a model hears in a batch of chunks.
+    """The first of `generate_takes`."""
+    return next(generate_takes(model, mixture, [noise], sampling, precision, on_pass))
+
+
+def generate_takes(
+    model: SeparationModel,
+    mixture: Tensor,
+    noises: Iterable[Noise],
+    sampling: SamplingConfig,
+    precision: str = "auto",
+    on_pass: Callable[[], None] = lambda: None,
+) -> Iterator[Tensor]:
+    """Yield takes of the vocals [batch, 2, samples] that a model hears in a batch of chunks.
+
+    The conditioner listens once, for all takes.
 
     Args:
         model: codec, conditioner and generator.
         mixture: [batch, 2, samples] at the codec's rate.
-        noise: source of white noise [batch, codec.channels, frames].
+        noises: for each take, a source of white noise [batch, codec.channels, frames].
         sampling: steps, start, eta, cutoff, sampler and spacing.
         precision: what the networks compute in, see `solovox.precision`.
         on_pass: called after each pass of a network.
@@ -507,7 +598,12 @@ def generate(
                 f"{model.config.name} has no estimate to start from; use 1 step or more and start 1"
             )
         if sampling.steps == 0:
-            return features.estimate.float() * level
+            for _ in noises:
+                yield features.estimate.float() * level
+            return
+
+    with autocast(mixture.device, precision):
+        features = model.prepare(features)
 
     def velocity(x_t: Tensor, t: Tensor) -> Tensor:
         with autocast(mixture.device, precision):
@@ -515,22 +611,20 @@ def generate(
         on_pass()
         return v.float()
 
-    def refinement() -> Tensor:
+    def refinement(noise: Noise) -> Tensor:
         white = noise()
         cutoff = float(sampling.cutoff)
         return model.codec.shape_noise(white, cutoff) if cutoff else white
 
-    x = noise()
-    if sampling.start < 1 and features.mean is not None:
-        x = warm_start(features.mean.float(), x, sampling.start)
-    x0 = SAMPLERS[sampling.sampler](
-        velocity,
-        x,
-        times(sampling.steps, sampling.start, sampling.spacing),
-        eta=sampling.eta,
-        refinement=refinement,
-    )
-    return model.codec.decode(x0, mixture.shape[-1]) * level
+    grid = times(sampling.steps, sampling.start, sampling.spacing)
+    for noise in noises:
+        x = noise()
+        if sampling.start < 1 and features.mean is not None:
+            x = warm_start(features.mean.float(), x, sampling.start)
+        x0 = SAMPLERS[sampling.sampler](
+            velocity, x, grid, eta=sampling.eta, refinement=partial(refinement, noise)
+        )
+        yield model.codec.decode(x0, mixture.shape[-1]) * level
 
 
 def find_device(name: str = "auto") -> torch.device:

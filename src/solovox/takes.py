@@ -48,6 +48,8 @@ class Settings:
     seed: int
     stems: str
     precision: str
+    spacing: str = "uniform"
+    takes: int = 1
     weights: str | None = None
 
     @classmethod
@@ -64,6 +66,8 @@ class Settings:
             seed=separator.seed,
             stems=separator.stems,
             precision=resolve(separator.device, separator.precision),
+            spacing=sampling.spacing,
+            takes=sampling.takes,
             weights=weights_digest(model),
         )
 

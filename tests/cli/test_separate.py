@@ -92,13 +92,15 @@ def test_settings_reach_the_separator(run, monkeypatch):
     result = run(
         "song.wav", "--steps", 3, "--start", 0.5, "--eta", 0.1, "--cutoff", 900, "--seed", 7,
         "--stems", "wiener", "--batch-size", 2, "--precision", "fp32", "--sampler", "ddim",
+        "--spacing", "cosine", "--takes", 2, "--quality", "best", "--uncertainty",
     )  # fmt: skip
     assert result.exit_code == 0
     assert seen == {
         "model": "diff-dmx-small", "device": "auto", "steps": 3, "start": 0.5, "eta": 0.1,
         "cutoff": 900.0, "seed": 7, "stems": "wiener", "batch_size": 2, "precision": "fp32",
-        "sampler": "ddim",
+        "sampler": "ddim", "spacing": "cosine", "takes": 2, "quality": "best",
     }  # fmt: skip
+    assert "oracle/song/uncertainty.npz" in files()
 
 
 def test_choices_are_those_of_the_package():

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 STEMS = ("vocals", "accompaniment")
 RULES = ("exact", "wiener", "generated")
+QUALITY_SETS = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,23 @@ class _Stop:
 @click.option("--int24", "subtype", flag_value="pcm24", help="Write 24 bits; loud stems clip.")
 @click.option("--float32", "subtype", flag_value="float", help="Write floats (the default of wav).")
 @click.option("--gain", type=float, default=0.0, metavar="DB", help="Gain of both stems alike.")
+@click.option(
+    "--quality",
+    type=click.Choice(["fast", "balanced", "best"]),
+    help="The model's named settings, which the options below overrule.",
+)
+@click.option(
+    "--takes", type=click.IntRange(min=1), help="Sample so often; the vocals are the mean."
+)
+@click.option(
+    "--uncertainty", is_flag=True, help="Write a map of where takes differ, as npz and PNG."
+)
 @click.option("--steps", type=int, help="Passes of the generator; 0 takes the one-pass estimate.")
 @click.option("--start", type=float, help="Sampling starts here: 1 is noise, less the estimate.")
 @click.option("--eta", type=float, help="Share of refinement noise, 0 to 1.")
 @click.option("--cutoff", type=float, metavar="HZ", help="Refinement noise is above this.")
-@click.option("--sampler", help="How steps are made.")
+@click.option("--sampler", help="How steps are made: ddim, heun, dpmpp-2m.")
+@click.option("--spacing", help="Where steps lie: uniform, cosine, log-snr.")
 @click.option(
     "--settings",
     "repeat",
@@ -164,6 +177,7 @@ def separate(
     extension: str,
     subtype: str | None,
     gain: float,
+    uncertainty: bool,
     jobs: int | None,
     quiet: bool,
     repeat: Path | None,
@@ -182,6 +196,8 @@ def separate(
     piped = "-" in inputs
     if piped and (len(inputs) > 1 or sys.stdout.isatty()):
         raise click.UsageError("'-' goes alone, with standard output redirected: > vocals.wav")
+    if piped and uncertainty:
+        raise click.UsageError("'-' has no place for an --uncertainty map; give a file")
     songs, failures = ([], []) if piped else find_songs(inputs, out)
     for failure in failures:
         _tell(console, failure)
@@ -211,6 +227,7 @@ def separate(
             stems=stems,
             gain=gain,
             redone=redone,
+            uncertainty=uncertainty,
         )
         failed = len(failures) + _separate_all(named, work, stop, console, quiet)
     if failed:
@@ -336,6 +353,8 @@ def _load(
         if "model" in given:
             take = take.with_model(settings["model"])
         told = {**take.settings.arguments(), "device": take.device}
+        if "quality" in given:
+            told = {name: value for name, value in told.items() if name not in QUALITY_SETS}
         settings |= {name: value for name, value in told.items() if name not in given}
     if jobs:
         torch.set_num_threads(jobs)
