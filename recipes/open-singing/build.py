@@ -16,12 +16,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import bands
+import formants
 import numpy as np
 import singing
 import sources
@@ -35,7 +36,8 @@ SEED = 20260
 HOURS = {"sung": 2.0, "speech": 3.0, "inst": 1.4, "psola": 3.0, "midi": 4.0, "world": 1.6}
 # Short held-out songs of each group: (valid, test).
 HELD_OUT = {"sung": (2, 0), "speech": (3, 6), "psola": (2, 4), "world": (1, 2)}
-REAL_SHARE = 0.35  # part of the sampling weight that the real songs of `train` carry
+# Parts of all draws in training: real singing is little, and heard often.
+SHARES = {"cc0": 0.22, "formants": 0.22, "sung": 0.12}
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def plan(pool: list[Track], hours: dict[str, float]) -> list[Item]:
     items: list[Item] = []
     for split, names in sources.REAL_SONGS.items():
         items += [Item("cc0", f"cc0-{n}", split, 0.0) for n in names]
+    items += [
+        Item("formants", f"formants-{name}-{k}", TRAIN, 0.0)
+        for name in sources.REAL_SONGS[TRAIN]
+        for k in range(len(formants.TRACTS))
+    ]
     for group, wanted in hours.items():
         for split, limit in zip((VALID, TEST), HELD_OUT.get(group, (0, 0)), strict=True):
             items += _take(group, split, _segments(pool, group, split), limit, float("inf"))
@@ -272,6 +279,14 @@ def make_real(item: Item, place: Place, rng: Rng) -> Song:
     return Song(v * gain, m * gain, [credit])
 
 
+def make_formants(item: Item, place: Place, rng: Rng) -> Song:
+    """A real song, its voice another: the formants moved."""
+    _, name, singer = item.name.split("-")
+    song = make_real(replace(item, name=f"cc0-{name}"), place, rng)
+    vocals = formants.another_singer(song.vocals, formants.TRACTS[int(singer)], rng)
+    return Song(*pair(vocals, song.mixture - song.vocals, 0.9), song.sources)
+
+
 def make_speech(item: Item, place: Place, rng: Rng) -> Song:
     """Real speech, unprocessed by any vocoder, over recorded music."""
     music = _music(item, place, rng)
@@ -341,6 +356,7 @@ def _music_credit(item: Item) -> dict[str, str]:
 Maker = Callable[[Item, Place, Rng], Song]
 MAKERS: dict[str, Maker] = {
     "cc0": make_real,
+    "formants": make_formants,
     "sung": make_real_singing,
     "speech": make_speech,
     "inst": make_instrumental,
@@ -420,13 +436,19 @@ def write_papers(place: Place) -> dict[str, Any]:
 
 
 def sampling_weights(records: list[dict[str, Any]], split: str) -> dict[str, float]:
-    """Returns {song: weight}: 1, and in train as much for real songs as makes REAL_SHARE of all."""
-    real = [r for r in records if r["group"] == "cc0"]
-    other = len(records) - len(real)
-    weight = 1.0
-    if split == TRAIN and real and other:
-        weight = max(1.0, REAL_SHARE / (1 - REAL_SHARE) * other / len(real))
-    return {r["song"]: round(weight, 2) if r["group"] == "cc0" else 1.0 for r in records}
+    """Returns {song: weight}: 1, and in train what gives the groups of SHARES their part.
+
+    A song is drawn by weight times length.
+    """
+    weights = dict.fromkeys((r["group"] for r in records), 1.0)
+    seconds = {g: sum(r["seconds"] for r in records if r["group"] == g) for g in weights}
+    shares = {group: share for group, share in SHARES.items() if group in weights}
+    rest = sum(length for group, length in seconds.items() if group not in shares)
+    if split == TRAIN and rest:
+        for group, share in shares.items():
+            part = share / (1 - sum(shares.values()))
+            weights[group] = round(part * rest / seconds[group], 2)
+    return {r["song"]: weights[r["group"]] for r in records}
 
 
 def _write_json(path: Path, content: object) -> None:

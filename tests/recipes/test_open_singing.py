@@ -86,15 +86,46 @@ def test_plan_is_stable_and_a_longer_one_extends_a_shorter_one() -> None:
     assert 1800 <= total < 1800 + 150
 
 
-def test_real_songs_get_their_share_of_the_sampling() -> None:
+def test_groups_get_their_share_of_the_draws() -> None:
     pytest.importorskip("pyworld")
     build = load("build")
-    records = [{"song": f"cc0-{k}", "group": "cc0"} for k in range(4)]
-    records += [{"song": f"midi-{k}", "group": "midi"} for k in range(100)]
+    groups = {"cc0": (4, 300.0), "formants": (24, 300.0), "midi": (100, 90.0), "inst": (50, 120.0)}
+    records = [
+        {"song": f"{group}-{k}", "group": group, "seconds": seconds}
+        for group, (count, seconds) in groups.items()
+        for k in range(count)
+    ]
     weights = build.sampling_weights(records, "train")
-    real = sum(w for s, w in weights.items() if s.startswith("cc0"))
-    assert real / sum(weights.values()) == pytest.approx(build.REAL_SHARE, abs=1e-3)
+    draws = {group: 0.0 for group in groups}
+    for record in records:
+        draws[record["group"]] += weights[record["song"]] * record["seconds"]
+    total = sum(draws.values())
+    for group in ("cc0", "formants"):
+        assert draws[group] / total == pytest.approx(build.SHARES[group], abs=2e-3)
+    assert draws["midi"] / draws["inst"] == pytest.approx(100 * 90 / (50 * 120))
     assert set(build.sampling_weights(records, "valid").values()) == {1.0}
+
+
+def test_formants_move_and_pitch_stays() -> None:
+    formants = load("formants")
+    voice = np.stack([buzz(110, 2.0)] * 2)
+    moved = formants.move_formants(voice, 1.2)
+    assert moved.shape == voice.shape
+
+    def spectrum(x: np.ndarray) -> np.ndarray:
+        return np.abs(np.fft.rfft(x[0] * np.hanning(x.shape[1])))  # bins of half a hertz
+
+    before, after = spectrum(voice), spectrum(moved)
+
+    def harmonic(x: np.ndarray, hertz: float) -> float:
+        return float(x[int(2 * hertz) - 40 : int(2 * hertz) + 40].max())
+
+    assert abs(int(after[160:280].argmax()) - int(before[160:280].argmax())) <= 2  # 80 to 140 Hz
+    # The second formant, at 1200 Hz, goes to 1440 Hz: the harmonics there gain on those below.
+    period = 44100 / int(44100 / 110)
+    gains = {k: harmonic(after, k * period) / harmonic(before, k * period) for k in (10, 13)}
+    assert gains[13] > 1.5 * gains[10]
+    np.testing.assert_allclose((moved**2).mean(), (voice**2).mean(), rtol=0.05)
 
 
 def test_pair_is_one_gain_and_does_not_clip() -> None:
