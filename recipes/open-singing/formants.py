@@ -50,7 +50,7 @@ def move_formants(x: Audio, ratio: float) -> Audio:
 
 
 def drive(x: Audio, rng: Rng) -> Audio:
-    """Returns a vocal [2, samples] driven into saturation, as a rough voice is, as loud as it was."""
+    """Returns a vocal [2, samples] driven into saturation, as a rough voice is; the level stays."""
     top = float(np.percentile(np.abs(x), 99.5)) + 1e-6
     driven = np.tanh(x / top * db(rng.uniform(6, 16))).astype(np.float32)
     driven = equalise(driven, [biquad("highpass", 90)])

@@ -96,7 +96,7 @@ def test_groups_get_their_share_of_the_draws() -> None:
         for k in range(count)
     ]
     weights = build.sampling_weights(records, "train")
-    draws = {group: 0.0 for group in groups}
+    draws = dict.fromkeys(groups, 0.0)
     for record in records:
         draws[record["group"]] += weights[record["song"]] * record["seconds"]
     total = sum(draws.values())
