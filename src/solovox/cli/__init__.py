@@ -24,6 +24,7 @@ COMMANDS = {
     "listen": "solovox.cli.listen:listen",
     "models": "solovox.cli.models:models",
     "separate": "solovox.cli.separate:separate",
+    "studio": "solovox.cli.studio:studio",
     "train": "solovox.cli.train:train",
 }
 """Name of the command → "module:function"."""
