@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from solovox.errors import SolovoxError
 from solovox.studio.library import Gone, Knobs, Library, Song, Take
-from solovox.studio.pictures import draw
 
 if TYPE_CHECKING:
     from solovox.separator import Separator
@@ -168,6 +167,7 @@ class Worker(threading.Thread):
     def _prepare(self, song_id: str, folder: Path) -> None:
         """Decode a new song, so that it can be heard and seen."""
         from solovox.audio import AudioReader, AudioWriter
+        from solovox.studio.pictures import draw
 
         if self.library.song(song_id).ready:
             return
@@ -193,6 +193,7 @@ class Worker(threading.Thread):
         from solovox.audio import AudioReader, AudioWriter
         from solovox.redo import Region, splice
         from solovox.separator import STEMS
+        from solovox.studio.pictures import draw
         from solovox.takes import Redo, take_from_json, take_to_json
         from solovox.takes import Take as Recipe
 
