@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "audio": {"decoding"},
     "chunking": set(),
     "redo": set(),
+    "resume": set(),
     "stems": set(),
     "codecs": {"diffusion", "stereo"},
     "networks": {"diffusion", "stereo"},
@@ -41,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 SURFACES = {"cli", "studio", "catalogue"}
 # Inside of the machine: surfaces come to it through Separator, load_model and their like.
-INSIDE = {"chunking", "codecs", "diffusion", "model", "networks", "stems", "stereo"}
+INSIDE = {"chunking", "codecs", "diffusion", "model", "networks", "resume", "stems", "stereo"}
 # The one reader of a checkpoint that is not ours: a peer's, with nothing but arrays let through.
 FOREIGN_CHECKPOINT = "evaluation/peers.py"
 

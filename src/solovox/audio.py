@@ -10,11 +10,13 @@ file's length nor on what its header claims.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import math
 import os
 import struct
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,8 +285,9 @@ class AudioWriter:
     """Write blocks to a file that appears whole when the context manager ends, or not at all.
 
     The suffix chooses the format. pcm rounds to the nearest integer, so that samples read from 16
-    or 24 bit come back bit for bit, and clips what lies beyond +-1; `clipped` counts those samples.
-    Float wav, mp3 and ogg (Vorbis) never clip. A wav beyond 4 GB becomes RF64.
+    or 24 bit come back bit for bit, and clips what lies beyond +-1; `clipped` counts those samples,
+    `peak` is the largest of all. Float wav, mp3 and ogg (Vorbis) never clip. A wav beyond 4 GB
+    becomes RF64. The same samples give the same bytes.
 
     Args:
         path: a name ending in .wav, .flac, .mp3 or .ogg; or a binary stream, which stays open and
@@ -305,6 +308,8 @@ class AudioWriter:
         self.name = label(path)
         self.sample_rate, self.channels = sample_rate, channels
         self.frames = self.clipped = 0
+        self.peak = 0.0
+        self._samples_crc = 0
         self._target = Path(path) if isinstance(path, str | os.PathLike) else None
         suffix = self._target.suffix.lower() if self._target else ".wav"
         if suffix not in FORMATS:
@@ -324,9 +329,9 @@ class AudioWriter:
         self._file: Any = path
         with self._explained():
             if self._target:
-                part = f".{self._target.stem[:40]}.{uuid.uuid4().hex[:12]}.part"
+                part = f"{_part_prefix(self._target)}{uuid.uuid4().hex[:12]}.part"
                 self._part = self._target.with_name(part)
-                self._file = _OutputFile(self._part, "xb")
+                self._file = _OutputFile(self._part, "xb+")
             self._sink = (
                 _WavSink(self._file, sample_rate, channels, self._bits)
                 if suffix == ".wav"
@@ -352,6 +357,8 @@ class AudioWriter:
             )
         if not np.isfinite(samples).all():
             raise AudioError(f"{self.name}: not written, for its samples hold NaN or infinity")
+        self.peak = max(self.peak, float(np.abs(samples).max(initial=0)))
+        self._samples_crc = zlib.crc32(samples.tobytes("F"), self._samples_crc)
         for start in range(0, samples.shape[1], BLOCK):  # long blocks overflow libvorbis' stack
             piece: npt.NDArray[Any] = samples[:, start : start + BLOCK].T
             if self._bits:
@@ -371,7 +378,10 @@ class AudioWriter:
         with self._explained():
             self._sink.close()
             if self._target and self._part:
+                if self._target.suffix.lower() == ".ogg":
+                    _name_ogg_stream(self._file, self._samples_crc)
                 self._raise_kept()
+                os.fsync(self._file.fileno())  # whole before it has its name, even if power fails
                 self._file.close()
                 self._part.replace(self._target)
         self._sink = self._part = None
@@ -466,6 +476,54 @@ class _WavSink:
             + struct.pack("<4sII", b"fact", 4, min(count, UNKNOWN))
             + struct.pack("<4sI", b"data", UNKNOWN if long else size)
         )
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of a file that they were writing."""
+    prefix = _part_prefix(target)
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if path.name.startswith(prefix) and path.suffix == ".part":
+                path.unlink()
+
+
+def _part_prefix(target: Path) -> str:
+    """How the names of the temporary files of a target begin; those of other targets do not."""
+    digest = hashlib.sha256(target.name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f".{target.stem[:40]}.{digest}."
+
+
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _name_ogg_stream(file: io.FileIO, number: int) -> None:
+    """Give an Ogg file's stream a number of its content's; libsndfile draws one at random.
+
+    It stands on every page, and must differ where files are chained. A page is 27 bytes, of which
+    14 to 17 are the number, 22 to 25 the page's CRC, the last how many segments follow; then their
+    lengths; then the segments.
+    """
+    at = 0
+    while True:
+        file.seek(at)
+        page = bytearray(file.read(27 + 255))
+        if len(page) < 27:
+            return
+        lengths = 27 + page[26]
+        size = lengths + sum(page[27:lengths])
+        page += file.read(size - len(page)) if size > len(page) else b""
+        del page[size:]
+        page[14:18], page[22:26] = number.to_bytes(4, "little"), bytes(4)
+        page[22:26] = _ogg_crc(page).to_bytes(4, "little")
+        file.seek(at)
+        file.write(page)
+        at += size
+
+
+def _ogg_crc(page: bytearray) -> int:
+    """Ogg's CRC: the polynomial of zlib's, but from the highest bit down, and begun with 0."""
+    mirrored = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
 
 
 def _drop(blocks: Iterable[FloatArray], count: int) -> Iterator[FloatArray]:

@@ -11,12 +11,14 @@ nothing that the model cannot hear is lost.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +34,7 @@ from solovox.audio import (
     AudioReader,
     AudioWriter,
     StreamResampler,
+    remove_leftovers,
     resampled_length,
 )
 from solovox.averaging import RunningMean, take_seed
@@ -45,6 +48,7 @@ from solovox.model import SeparationModel
 from solovox.precision import PRECISIONS, autocast
 from solovox.presets import SamplingConfig
 from solovox.redo import Region, splice
+from solovox.resume import FOLDER, ChunkStore, SongState, digest, file_digest
 from solovox.stems import RULES
 from solovox.uncertainty import UncertaintyMeter
 
@@ -230,6 +234,7 @@ class Separator:
         subtype: str | None = None,
         stems: Sequence[str] = STEMS,
         gain: float = 0.0,
+        resume: bool = False,
         progress: Progress | None = None,
         redone: Sequence[tuple[float, float, Separator]] = (),
         uncertainty: bool = False,
@@ -245,6 +250,8 @@ class Separator:
             subtype: "float", "pcm24" or "pcm16"; None is the best that the format holds.
             stems: the stems to write.
             gain: in dB, for all stems alike.
+            resume: whether to keep what is needed to go on after a kill, and to go on; a song whose
+                stems are there, made of the same, is left alone (`solovox.resume`).
             progress: called with the share that is done, 0 to 1, after each pass of a network. What
                 it raises stops the work.
             redone: (start, end, separator) of regions in seconds that are then generated again,
@@ -253,21 +260,78 @@ class Separator:
                 apart (`solovox.uncertainty`), as npz, and as PNG where matplotlib is installed.
 
         Raises:
-            AudioError: if the song cannot be read or a stem cannot be written; nothing is left.
+            AudioError: if the song cannot be read or a stem cannot be written; nothing is left,
+                but for what `resume` keeps.
         """
         if uncertainty and self.sampling.takes < 2:
             raise SolovoxError("an uncertainty map needs 2 takes or more")
-        with ExitStack() as stack, AudioReader(path) as reader:
-            paths = {
-                stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
-                for stem in stems
+        paths = {
+            stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
+            for stem in stems
+        }
+        chart = None
+        if uncertainty:
+            chart = self.path_of(
+                path, "uncertainty", out, filename=filename, track=track, ext="npz"
+            )
+            paths["uncertainty"] = chart
+        state = self._state_of(path, out, track)
+        facts: dict[str, Any] = {}
+        if resume:
+            facts = {
+                "song": file_digest(Path(path)),
+                **self._facts,
+                "output": {"subtype": subtype, "gain": gain},
+                "redone": [[start, end, again._facts] for start, end, again in redone],
             }
+            if state.is_finished(facts, paths.values()):
+                _Counter(progress, None, 1).finish()
+                return paths
+        state.forget()
+        with AudioReader(path) as reader, ExitStack() as stack:
+            store = None
+            if resume:
+                stack.enter_context(_folder(state.folder))
+                stamp = digest({**self._facts, **self._machine})
+                store = stack.enter_context(ChunkStore(state.chunks, stamp))
+                for target in paths.values():
+                    remove_leftovers(target)
+            self._write_stems(path, reader, paths, chart, subtype, gain, progress, redone, store)
+            if store is not None:
+                state.finish(facts, paths.values())
+                store.discard()
+        return paths
+
+    def _write_stems(
+        self,
+        path: str | Path,
+        reader: AudioReader,
+        paths: dict[str, Path],
+        chart: Path | None,
+        subtype: str | None,
+        gain: float,
+        progress: Progress | None,
+        redone: Sequence[tuple[float, float, Separator]],
+        store: ChunkStore | None,
+    ) -> None:
+        factor = np.float32(10 ** (gain / 20))
+
+        def song() -> Iterator[FloatArray]:
+            try:
+                yield from reader.blocks(BLOCK)
+            except AudioError:  # the song's fault: there is nothing to resume
+                if store is not None:
+                    store.discard()
+                raise
+
+        with ExitStack() as stack:
             writers: dict[str, AudioWriter] = {}
             for stem, target in paths.items():
                 stack.enter_context(_folder(target.parent))
+                if target == chart:
+                    continue
                 writer = AudioWriter(target, reader.sample_rate, reader.channels, subtype)
                 writers[stem] = stack.enter_context(writer)
-            factor, peak = np.float32(10 ** (gain / 20)), 0.0
             share = 0.0
 
             def tell(now: float | None) -> None:
@@ -276,14 +340,15 @@ class Separator:
                 if progress:
                     progress(share)
 
-            meter = UncertaintyMeter() if uncertainty else None
+            meter = UncertaintyMeter() if chart else None
             parts = self.stream(
-                reader.blocks(BLOCK),
+                song(),
                 reader.sample_rate,
                 frames=_expected_frames(reader),
                 progress=tell,
-                name=str(path),
+                name=reader.name,
                 uncertainty=meter,
+                store=None if meter else store,  # a map needs all takes of all chunks
             )
             for start, end, separator in redone:
                 again = stack.enter_context(AudioReader(path))
@@ -292,27 +357,16 @@ class Separator:
                     again.blocks(BLOCK),
                     again.sample_rate,
                     progress=lambda _: tell(None),  # it can stop the work
-                    name=str(path),
+                    name=again.name,
                     only=region,
                 )
                 parts = splice(parts, new, region)
             for part in parts:
                 for stem, writer in writers.items():
-                    block = part[stem] * factor if gain else part[stem]
-                    writer.write(block)
-                    peak = max(peak, float(np.abs(block).max(initial=0)))
-        clipped = sum(writer.clipped for writer in writers.values())
-        if clipped:
-            log.warning(
-                "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
-                path, clipped, math.floor(10 * (gain - 20 * math.log10(peak))) / 10,
-            )  # fmt: skip
-        if meter:
-            target = self.path_of(
-                path, "uncertainty", out, filename=filename, track=track, ext="npz"
-            )
-            paths["uncertainty"] = meter.map.write(target, Path(path).stem)
-        return paths
+                    writer.write(part[stem] * factor if gain else part[stem])
+        warn_of_clipping(reader.name, writers.values(), gain)
+        if meter and chart:
+            meter.map.write(chart, Path(path).stem)
 
     def path_of(
         self,
@@ -343,6 +397,7 @@ class Separator:
         name: str = "audio",
         only: Region | None = None,
         uncertainty: UncertaintyMeter | None = None,
+        store: ChunkStore | None = None,
     ) -> Iterator[dict[str, FloatArray]]:
         """Yield the stems block by block, as many samples in all as went in.
 
@@ -355,6 +410,7 @@ class Separator:
             only: a region of samples; what no chunk that touches it gives need not be heard, and is
                 not generated: there, all is accompaniment.
             uncertainty: has a map afterwards of how far several takes are apart.
+            store: what the networks have made of the same blocks earlier, and will have made.
 
         Raises:
             AudioError: if a block has another shape, or NaN or infinite samples, or there is none.
@@ -384,7 +440,7 @@ class Separator:
 
         # Rows: the vocals; then, where it is something else, what the accompaniment lacks.
         resampled = _resampled(heard(), sample_rate, rate)
-        separated = self._separated(resampled, counter, wanted, uncertainty)
+        separated = self._separated(resampled, counter, wanted, uncertainty, store)
         block = None
         for block in _resampled(separated, rate, sample_rate):
             there = mixture.take(block.shape[1])  # less where resampling made one sample too many
@@ -411,6 +467,7 @@ class Separator:
         counter: _Counter,
         wanted: range | None,
         uncertainty: UncertaintyMeter | None,
+        store: ChunkStore | None,
     ) -> Iterator[FloatArray]:
         """Yield what the rule makes of each chunk, overlap-added; all at the model's rate.
 
@@ -428,7 +485,9 @@ class Separator:
         silence = None
         while batch := list(islice(waiting, size)):
             heard = [item for item in batch if wanted is None or item[0] in wanted]
-            rows = iter(self._process(heard, counter, uncertainty)) if heard else iter(())
+            rows = iter(())
+            if heard:
+                rows = iter(self._stored_or_processed(heard, counter, uncertainty, store))
             for index, chunk in batch:
                 if wanted is None or index in wanted:
                     yield stream.add(next(rows))
@@ -436,6 +495,25 @@ class Separator:
                 if silence is None:
                     silence = self._rows([(index, np.zeros_like(chunk))], counter)[0]
                 yield stream.add(silence)
+
+    def _stored_or_processed(
+        self,
+        batch: list[tuple[int, FloatArray]],
+        counter: _Counter,
+        uncertainty: UncertaintyMeter | None,
+        store: ChunkStore | None,
+    ) -> FloatArray:
+        """The rows of some chunks; kept in the store, if there is one."""
+        if store is None:
+            return self._process(batch, counter, uncertainty)
+        chunks = np.stack([chunk for _, chunk in batch])
+        rows = store.take(chunks)
+        if rows is not None:
+            counter.chunks(len(batch))
+            return rows
+        rows = self._process(batch, counter, uncertainty)
+        store.put(chunks, rows)
+        return rows
 
     def _process(
         self,
@@ -515,6 +593,41 @@ class Separator:
             for place, audio in zip(places, mean.value, strict=True):
                 uncertainty.mean(*place, audio)
         return mean.value
+
+    def _state_of(self, song: str | Path, out: str | Path, track: str | None) -> SongState:
+        name = f"{Path(song).stem if track is None else track}\n{Path(song).suffix}"
+        return SongState(Path(out) / _below(self.model.config.name) / FOLDER, name)
+
+    @cached_property
+    def _model_digest(self) -> str:
+        """The SHA-256 of the model's configuration and weights."""
+        digest = hashlib.sha256(repr(self.model.config).encode())
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What the stems depend on, besides the song."""
+        return {
+            "model": self._model_digest,
+            "sampling": vars(self.sampling),
+            "seed": self.seed,
+            "stems": self.stems,
+            "precision": self.precision,
+        }
+
+    @property
+    def _machine(self) -> dict[str, Any]:
+        """What the last bits of the networks' output depend on, besides."""
+        return {
+            "solovox": version("solovox"),
+            "torch": torch.__version__,
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "batch_size": self.batch_size,
+        }
 
     def _check_settings(self, nyquist: float) -> None:
         s = self.sampling
@@ -625,6 +738,18 @@ def generate_takes(
             velocity, x, grid, eta=sampling.eta, refinement=partial(refinement, noise)
         )
         yield model.codec.decode(x0, mixture.shape[-1]) * level
+
+
+def warn_of_clipping(name: str, writers: Iterable[AudioWriter], gain: float = 0.0) -> None:
+    """Log how many samples of a song's stems were clipped, and the gain in dB that would do."""
+    writers = list(writers)
+    clipped = sum(writer.clipped for writer in writers)
+    if clipped:
+        loudest = 20 * math.log10(max(writer.peak for writer in writers))
+        log.warning(
+            "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
+            name, clipped, math.floor(10 * (gain - loudest)) / 10,
+        )  # fmt: skip
 
 
 def find_device(name: str = "auto") -> torch.device:

@@ -164,6 +164,7 @@ class _Stop:
 @click.option("--precision", default="auto", show_default=True, help="fp32 or bf16.")
 @click.option("--batch-size", type=int, help="Chunks at once on a GPU.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier call with --resume stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but what failed.")
 @click.pass_context
 def separate(
@@ -179,6 +180,7 @@ def separate(
     gain: float,
     uncertainty: bool,
     jobs: int | None,
+    resume: bool,
     quiet: bool,
     repeat: Path | None,
     **settings: Any,
@@ -187,7 +189,7 @@ def separate(
 
     Folders are searched for songs and keep their structure. The files written are named on standard
     output. A song that fails is told and the others go on; the exit status is then 1. Settings that
-    are not given are the model's own.
+    are not given are the model's own. Killed with --resume, the same call goes on where it was.
 
     `-` reads a song from standard input and writes its vocals, or --stem, as wav to standard
     output.
@@ -198,6 +200,8 @@ def separate(
         raise click.UsageError("'-' goes alone, with standard output redirected: > vocals.wav")
     if piped and uncertainty:
         raise click.UsageError("'-' has no place for an --uncertainty map; give a file")
+    if piped and resume:
+        raise click.UsageError("a pipe cannot be resumed; save it to a file first")
     songs, failures = ([], []) if piped else find_songs(inputs, out)
     for failure in failures:
         _tell(console, failure)
@@ -209,7 +213,7 @@ def separate(
         if piped and redone:
             raise SolovoxError(f"{repeat}: has regions to redo; give a file, not a pipe")
         if piped:
-            _through_pipe(separator, stem or "vocals", subtype, gain)
+            _through_pipe(separator, stem or "vocals", subtype, gain, stop)
             return
         stems = (stem,) if stem else STEMS
         path_of = partial(separator.path_of, out=out, filename=filename, ext=extension)
@@ -228,6 +232,7 @@ def separate(
             gain=gain,
             redone=redone,
             uncertainty=uncertainty,
+            resume=resume,
         )
         failed = len(failures) + _separate_all(named, work, stop, console, quiet)
     if failed:
@@ -375,9 +380,11 @@ def _is_given(context: click.Context, name: str) -> bool:
     return source not in (None, ParameterSource.DEFAULT)
 
 
-def _through_pipe(separator: Separator, stem: str, subtype: str | None, gain: float) -> None:
+def _through_pipe(
+    separator: Separator, stem: str, subtype: str | None, gain: float, stop: _Stop
+) -> None:
     from solovox.audio import AudioReader, AudioWriter
-    from solovox.separator import BLOCK
+    from solovox.separator import BLOCK, warn_of_clipping
 
     factor = 10 ** (gain / 20)
     with AudioReader(sys.stdin.buffer) as reader:
@@ -385,7 +392,9 @@ def _through_pipe(separator: Separator, stem: str, subtype: str | None, gain: fl
         try:
             with AudioWriter(sys.stdout.buffer, rate, channels, subtype) as writer:
                 for part in separator.stream(reader.blocks(BLOCK), rate, name="standard input"):
+                    stop.check()
                     writer.write(part[stem] * factor)
+            warn_of_clipping("standard input", [writer], gain)
         except BaseException:
             # Whoever reads may be gone: what is still buffered must not fail once more at exit.
             with suppress(OSError, ValueError):
