@@ -7,16 +7,25 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from solovox.data.index import find_songs
 from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.benchmark import STEMS, Options, evaluate, load
 from solovox.evaluation.metrics import METRICS, usdr
-from solovox.evaluation.systems import EstimatesSystem, ModelSystem, OracleSystem, find_system
+from solovox.evaluation.peers import PEERS
+from solovox.evaluation.systems import (
+    EstimatesSystem,
+    ModelSystem,
+    OracleSystem,
+    PeerSystem,
+    find_system,
+)
 
 from .conftest import RATE, SONGS, Noisy, write_song
 
@@ -108,6 +117,33 @@ class TestResuming:
         evaluate(Noisy(gain=0.1), data, tmp_path / "out", Options(runs=1, excerpt=1.0))
         assert len(calls) == 10
 
+    def test_contents_count_and_times_do_not(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        evaluate(Noisy(), data, tmp_path / "out", ONE)
+        path = data / "Blues" / "vocals.wav"
+        path.touch()
+        shutil.copytree(data, tmp_path / "elsewhere")
+        for folder in (data, tmp_path / "elsewhere"):
+            evaluate(Noisy(), folder, tmp_path / "out", ONE)
+        assert len(calls) == 3
+        # Other samples, the same size: what a check of sizes alone would not see.
+        audio, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(path, 0.5 * audio, rate, subtype="FLOAT")
+        evaluate(Noisy(), data, tmp_path / "out", ONE)
+        assert [song for song, _ in calls[3:]] == ["Blues"]
+
+    def test_a_peer_is_known_by_its_program(self, data: Path, tmp_path: Path) -> None:
+        song = find_songs(data)[0]
+        program = tmp_path / "program"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        system = PeerSystem(f"{program} {{input}} {{output}}")
+        before = system.version(song)
+        program.write_text("#!/bin/sh\nexit 1\n")
+        assert system.version(song) != before
+        assert PeerSystem("hpss").version(song).startswith("librosa")
+
     def test_a_torn_file_is_computed_anew(
         self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
     ) -> None:
@@ -198,6 +234,18 @@ class TestBadInput:
         result = evaluate(Noisy(), data, tmp_path / "out", ONE)
         assert not result.songs
         assert all(re.search(what, line) for line in result.failures.values())
+
+    def test_what_a_library_raises_is_named_too(
+        self, data: Path, tmp_path: Path, monkeypatch
+    ) -> None:  # type: ignore[no-untyped-def]
+        def broken(mixture: np.ndarray, rate: int) -> None:
+            raise IndexError("list index out of range\nand more")
+
+        monkeypatch.setitem(PEERS, "broken", lambda: broken)
+        result = evaluate(PeerSystem("broken"), data, tmp_path / "out", ONE)
+        assert result.failures == dict.fromkeys(
+            SONGS, "peer:broken: IndexError: list index out of range"
+        )
 
     def test_only_some_songs(self, data: Path, tmp_path: Path) -> None:
         result = evaluate(Noisy(), data, tmp_path / "out", ONE, only="A*")

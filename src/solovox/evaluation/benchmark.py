@@ -6,8 +6,9 @@
     OUT/SYSTEM/results.csv         one line a song, run and stem
     OUT/SYSTEM/museval/test/*.json BSS-Eval scores as museval writes them, where they were asked for
 
-A song's file holds a fingerprint of all that its scores depend on. A second call computes what is
-missing or has changed and nothing else.
+A song's file holds a fingerprint of all that its scores depend on: settings, and what is in the
+files, not when they were written. A second call computes what is missing or has changed and nothing
+else.
 
 A score that is not defined (a silent reference) is null in the files, never a number, and never in
 a mean: the summary says which songs were left out, and why.
@@ -40,10 +41,10 @@ from solovox.evaluation.metrics import METRICS, is_silent, mel_edges, mel_filter
 from solovox.evaluation.oracles import Stems
 from solovox.evaluation.spectra import hann, spectra
 from solovox.evaluation.statistics import Interval, bootstrap
-from solovox.evaluation.systems import Material, SeparateSong, Settings, System, slug
+from solovox.evaluation.systems import Material, SeparateSong, Settings, System, digest, slug
 
 STEMS = ("vocals", "accompaniment")
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a song's file changes: older files are then computed anew."""
 
 Progress = Callable[[int, int, str], None]
@@ -606,7 +607,7 @@ def _fingerprint(system: System, song: Song, options: Options) -> str:
         "settings": system.settings,
         "version": system.version(song),
         "options": {k: v for k, v in asdict(options).items() if k != "runs"},
-        "files": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files],
+        "files": [[path.name, digest(path)] for path in files],
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
 

