@@ -116,12 +116,12 @@ class ListeningServer(ThreadingHTTPServer):
             pages[str(int(number))] = {
                 "ratings": ratings,
                 "done": bool(page["done"]),
-                "seconds": float(page["seconds"]),
+                "seconds": _within(float(page["seconds"]), 1e9),
             }
         answers = {str(k)[:40]: str(v)[:2000] for k, v in list(said["answers"].items())[:20]}
         return {
-            "revision": int(said["revision"]),
-            "current": int(said["current"]),
+            "revision": int(_within(said["revision"], 2**53 - 1)),  # what a browser counts to
+            "current": int(_within(said["current"], len(self.study.pages))),
             "finished": bool(said["finished"]),
             "pages": pages,
             "answers": answers,
@@ -144,15 +144,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._listener(lambda listener: self.server.state(listener))
 
     def do_POST(self) -> None:
-        if self.path == "/api/listeners":
-            self._read()
-            self._json(self.server.add_listener(), HTTPStatus.CREATED)
-        else:  # navigator.sendBeacon cannot PUT
+        if self.path != "/api/listeners":  # navigator.sendBeacon cannot PUT
             self.do_PUT()
+        elif self._read() is not None:
+            self._json(self.server.add_listener(), HTTPStatus.CREATED)
 
     def do_PUT(self) -> None:
         body = self._read()
-        self._listener(lambda listener: self.server.save(listener, json.loads(body)))
+        if body is not None:
+            self._listener(lambda listener: self.server.save(listener, json.loads(body)))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (named by the base class)
         """Say nothing: listeners' requests are no news."""
@@ -172,15 +172,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self._json(answer(listener))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (
+            ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             self._refuse(HTTPStatus.BAD_REQUEST, f"cannot be understood: {error}")
 
-    def _read(self) -> bytes:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > LARGEST:
-            self.close_connection = True
-            return b""
-        return self.rfile.read(length)
+    def _read(self) -> bytes | None:
+        """Return the body, or None where it was refused: unread, of unknown or too great length."""
+        text = self.headers.get("Content-Length") or "0"
+        unknown = "Transfer-Encoding" in self.headers or not re.fullmatch("[0-9]{1,15}", text)
+        if not unknown and int(text) <= LARGEST:
+            return self.rfile.read(int(text))
+        self.close_connection = True  # what was not read must not be taken for the next request
+        if unknown:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "the length must be said, in bytes")
+        else:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{LARGEST} bytes at most")
+        return None
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self._json({"error": why}, status)
@@ -198,12 +206,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Cache-Control", cache)
         self.send_header("X-Content-Type-Options", "nosniff")
         # Nothing from elsewhere: the page needs no network but this server.
         self.send_header("Content-Security-Policy", "default-src 'self'")
         self.end_headers()
         self.wfile.write(body)
+
+
+def _within(value: float, most: float) -> float:
+    """Return a number that is from 0 to `most`, which NaN is not."""
+    if not 0 <= value <= most:
+        raise ValueError(f"{value} is not from 0 to {most:g}")
+    return value
 
 
 def _now() -> str:
