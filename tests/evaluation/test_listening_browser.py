@@ -231,3 +231,50 @@ def test_the_repeated_part_can_be_set(server: ListeningServer, browser: Any) -> 
     place = page.evaluate("listening.player.position()")
     assert begin <= place <= end
     page.close()
+
+
+def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser: Any) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    listener = page.evaluate("listening.study.listener")
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+
+    # What was said while the server was away is only here. A failing server is no reason to forget.
+    context.set_offline(True)
+    page.keyboard.press("1")
+    page.keyboard.press("End")
+    until(page, "() => Object.keys(listening.said.pages).length === 1")
+    page.wait_for_selector("text=No connection", timeout=SLOW)
+    context.set_offline(False)
+    page.route("**/api/**", lambda route: route.fulfill(status=503, body="busy"))
+    page.reload()
+    page.wait_for_selector("text=The server does not answer", timeout=SLOW)
+    page.unroute("**/api/**")
+
+    # Another listener in the same browser: what the first one said reaches the server before.
+    page.goto(f"{server.url}?new")
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    assert page.evaluate("listening.study.listener") != listener
+    said = json.loads(server.result(listener).read_text("utf-8"))
+    assert [100] in [list(p["ratings"].values()) for p in said["pages"].values()]
+
+    # The same listener in two windows: the older one says that it is, and undoes nothing.
+    other = context.new_page()
+    other.goto(server.url)
+    other.wait_for_selector("#begin:visible", timeout=SLOW)
+    other.click("#begin")
+    for key in ("1", "2"):
+        other.wait_for_selector("#page:visible", timeout=SLOW)
+        other.keyboard.press(key)
+        other.keyboard.press("End")
+    other.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+    page.click("#begin")
+    page.wait_for_selector("text=goes on in another window", timeout=SLOW)
+    listener = page.evaluate("listening.study.listener")
+    said = json.loads(server.result(listener).read_text("utf-8"))
+    assert sum(len(p["ratings"]) for p in said["pages"].values()) == 2
+    context.close()

@@ -5,8 +5,9 @@ more than 15 % of the songs is left out, and so is one who rates the anchor 90 o
 15 %. Both are named.
 
 Intervals of means are t-intervals over listeners (over songs, where there is one listener): the
-ratings of one listener are not independent. Paired tests compare two systems rated on the same
-page: Wilcoxon over all pages, adjusted after Holm, and a bootstrap interval over listeners.
+ratings of one listener are not independent. So it is with paired tests of two systems: Wilcoxon and
+a bootstrap interval over the listeners' mean differences (over songs, where there is one listener),
+adjusted for the number of pairs after Holm.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.listening.study import ANCHOR, REFERENCE, Study, load_study
 from solovox.evaluation.report import table
-from solovox.evaluation.statistics import CONFIDENCE, Interval, bootstrap, compare, holm
+from solovox.evaluation.statistics import CONFIDENCE, Interval, compare, holm
 
 LIMIT, SHARE = 90, 0.15
 
@@ -55,8 +56,8 @@ class Pair:
     Attributes:
         a: name of one.
         b: name of the other.
-        difference: mean of b - a, with its bootstrap interval over listeners.
-        p_value: Wilcoxon signed-rank test.
+        difference: mean of b - a, with its bootstrap interval.
+        p_value: Wilcoxon signed-rank test over the same units as the interval.
         adjusted: the same for the number of pairs (Holm).
         rank_biserial: effect size, -1 to 1.
     """
@@ -174,6 +175,7 @@ def analysis_report(analysis: Analysis) -> str:
     """
     study = analysis.study
     listeners = len(analysis.ratings)
+    units = "listeners" if listeners > 1 else "songs (one listener)"
     parts = [
         f"# {study.title}",
         f"{listeners} listener{'s' * (listeners != 1)}, {len(study.pages)} songs, {study.stem}, "
@@ -185,9 +187,7 @@ def analysis_report(analysis: Analysis) -> str:
                 for c in analysis.conditions
             ],
         ),
-        "Interval: t, over listeners."
-        if listeners > 1
-        else "Interval: t, over songs (one listener).",
+        f"Interval: t, over {units}.",
     ]
     if analysis.pairs:
         parts += [
@@ -206,8 +206,8 @@ def analysis_report(analysis: Analysis) -> str:
                     for p in analysis.pairs
                 ],
             ),
-            "p: Wilcoxon signed-rank over all pages; Holm: adjusted for the number of pairs; r: "
-            "rank-biserial correlation. Interval: bootstrap over listeners.",
+            f"p: Wilcoxon signed-rank over {units}; Holm: adjusted for the number of pairs; r: "
+            f"rank-biserial correlation. Interval: bootstrap over {units}.",
         ]
     left = [f"- {name}: {why}" for name, why in analysis.excluded.items()]
     left += [f"- {n}: {pages} songs not finished" for n, pages in analysis.unfinished.items()]
@@ -248,8 +248,16 @@ def plot(analysis: Analysis, path: Path) -> None:
 
 def _condition(ratings: Ratings, name: str) -> Condition:
     values = [page[name] for pages in ratings.values() for page in pages.values() if name in page]
-    units = _by_listener(ratings, name) if len(ratings) > 1 else [float(v) for v in values]
-    return Condition(name, _t_interval(units), float(np.median(values)), len(values))
+    return Condition(
+        name, _t_interval(_units(ratings, name)), float(np.median(values)), len(values)
+    )
+
+
+def _units(ratings: Ratings, name: str) -> list[float]:
+    """Return what counts as independent: the listeners' means, or one listener's ratings."""
+    if len(ratings) > 1:
+        return _by_listener(ratings, name)
+    return [float(page[name]) for pages in ratings.values() for page in pages.values()]
 
 
 def _by_listener(ratings: Ratings, name: str) -> list[float]:
@@ -275,16 +283,11 @@ def _t_interval(units: Sequence[float]) -> Interval:
 def _pairs(ratings: Ratings, names: Sequence[tuple[str, str]]) -> tuple[Pair, ...]:
     found = []
     for a, b in names:
-        pages = [page for own in ratings.values() for page in own.values()]
-        tested = compare([page[a] for page in pages], [page[b] for page in pages])
-        own = [
-            y - x for x, y in zip(_by_listener(ratings, a), _by_listener(ratings, b), strict=True)
-        ]
-        found.append((a, b, bootstrap(own, np.mean), tested))
+        found.append((a, b, compare(_units(ratings, a), _units(ratings, b))))
     adjusted = holm([tested.p_value for *_, tested in found])
     return tuple(
-        Pair(a, b, difference, tested.p_value, p, tested.rank_biserial)
-        for (a, b, difference, tested), p in zip(found, adjusted, strict=True)
+        Pair(a, b, tested.mean, tested.p_value, p, tested.rank_biserial)
+        for (a, b, tested), p in zip(found, adjusted, strict=True)
     )
 
 

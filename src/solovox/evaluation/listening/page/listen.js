@@ -140,11 +140,14 @@ async function send() {
   if (sending || !dirty) return;
   sending = true;
   dirty = false;
+  const sent = said.revision;
   try {
     const answer = await fetch("api/listeners/" + study.listener, {
       method: "PUT", body: JSON.stringify(said), headers: { "Content-Type": "application/json" } });
     if (!answer.ok) throw new Error(await answer.text());
-    if (!dirty) show("Saved");
+    const { revision } = await answer.json();
+    if (revision > sent) show("This test goes on in another window: reload this one", true);
+    else if (!dirty) show("Saved");
   } catch {
     dirty = true;
     show("No connection: kept in this browser, not sent yet", true);
@@ -347,7 +350,12 @@ addEventListener("keydown", (event) => {
 async function begin() {
   const kept = JSON.parse(localStorage.getItem(KEY) ?? "null");
   const fresh = new URLSearchParams(location.search).has("new");
+  if (kept && fresh) { // the listener before may have said what the server does not know
+    await fetch("api/listeners/" + kept.listener, { method: "PUT", body: JSON.stringify(kept.said) });
+  }
   let answer = kept && !fresh ? await fetch("api/listeners/" + kept.listener) : null;
+  // Only a listener whom the server does not know starts anew; other trouble may pass.
+  if (answer && !answer.ok && answer.status !== 404) throw new Error(await answer.text());
   if (!answer?.ok) {
     const made = await (await fetch("api/listeners", { method: "POST" })).json();
     answer = await fetch("api/listeners/" + made.listener);
