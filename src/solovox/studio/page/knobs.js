@@ -1,0 +1,155 @@
+// The generative knobs, in words. What is left as tuned is not sent.
+
+const COUNT = (value) => ({
+  0: 'the first estimate, nothing generated', 1: '1 step', 2: '2 steps',
+}[value] ?? `${value} steps`);
+
+const KNOBS = [
+  { name: 'seed', label: 'Seed', kind: 'seed',
+    about: 'The roll of the dice. Another seed, another take; the same seed, the same bits.' },
+  { name: 'steps', label: 'Steps', min: 0, max: 30, step: 1, word: COUNT,
+    about: 'How often the generator looks again. Each step costs as much time as the first.' },
+  { name: 'start', label: 'Freedom', min: 0.05, max: 1, step: 0.05,
+    word: (v) => (v >= 1 ? 'from noise alone' : v <= 0.15 ? 'close to the estimate' : v.toFixed(2)),
+    about: 'How far from the first estimate the voice may go: 1 begins with noise alone.' },
+  { name: 'eta', label: 'Invention (η)', min: 0, max: 1, step: 0.05,
+    word: (v) => (v === 0 ? 'none: one fixed path' : v.toFixed(2)),
+    about: 'Fresh noise on the way, cleared again: breath and detail are tried anew.' },
+  { name: 'cutoff', label: 'Invention above', min: 0, max: 12000, step: 250,
+    word: (v) => (v === 0 ? 'everywhere' : v >= 1000 ? `${v / 1000} kHz` : `${v} Hz`),
+    about: 'That noise lies above this frequency; lower tones keep their path.', needs: 'eta' },
+  { name: 'stems', label: 'Stems', kind: 'choice', tuned: 'exact', from: 'rules',
+    words: { exact: 'exact: vocals as generated, the rest is the song less them',
+      wiener: 'filtered: the song, filtered by what was generated',
+      generated: 'free: vocals as generated, accompaniment filtered' } },
+  { name: 'sampler', label: 'Sampler', kind: 'choice', from: 'samplers',
+    words: { ddim: 'DDIM', 'dpmpp-2m': 'DPM-Solver++ (fewer steps)', heun: 'Heun (two passes a step, η 0)' } },
+];
+
+export class KnobPanel {
+  constructor(root, studio) {
+    this.root = root;
+    this.studio = studio;
+    root.replaceChildren();
+    this.model = select('knob-model', studio.models.map((model) => [model.name, model.name]));
+    this.model.onchange = () => this.#showAll();
+    if (studio.models.length > 1) root.append(row('Model', this.model, 'knob-model', 'Another model hears the song another way.'));
+    this.inputs = {};
+    for (const knob of KNOBS) root.append(this.#make(knob));
+  }
+
+  get tuned() {
+    const model = this.studio.models.find((each) => each.name === this.model.value);
+    return { stems: 'exact', ...model.sampling };
+  }
+
+  /** Show the knobs of an earlier take. */
+  fill(knobs) {
+    if (knobs.model && this.studio.models.some((each) => each.name === knobs.model)) this.model.value = knobs.model;
+    this.values = { ...knobs };
+    this.#showAll();
+  }
+
+  asTuned() {
+    this.values = { seed: this.values.seed };
+    this.#showAll();
+  }
+
+  roll() {
+    this.values.seed = Math.floor(Math.random() * 100000);
+    this.#showAll();
+  }
+
+  read() {
+    const knobs = { model: this.model.value, seed: this.values.seed ?? 0 };
+    for (const { name } of KNOBS) {
+      const value = this.values[name];
+      if (name !== 'seed' && value !== undefined && value !== null && value !== this.tuned[name]) knobs[name] = value;
+    }
+    return knobs;
+  }
+
+  #make(knob) {
+    const id = `knob-${knob.name}`;
+    if (knob.kind === 'choice') {
+      const input = select(id, this.studio[knob.from].map((value) => [value, knob.words[value] ?? value]));
+      input.onchange = () => { this.values[knob.name] = input.value; this.#showAll(); };
+      this.inputs[knob.name] = { input };
+      return row(knob.label, input, id, knob.about);
+    }
+    if (knob.kind === 'seed') {
+      const input = document.createElement('input');
+      Object.assign(input, { id, type: 'number', min: 0, max: 4294967295, step: 1, required: true, inputMode: 'numeric' });
+      input.oninput = () => { if (input.validity.valid) this.values.seed = +input.value; };
+      const dice = document.createElement('button');
+      Object.assign(dice, { type: 'button', textContent: 'Roll', className: 'dice' });
+      dice.onclick = () => this.roll();
+      this.inputs.seed = { input };
+      const made = row(knob.label, input, id, knob.about);
+      made.querySelector('.control').append(dice);
+      return made;
+    }
+    const input = document.createElement('input');
+    Object.assign(input, { id, type: 'range', min: knob.min, max: knob.max, step: knob.step });
+    const output = document.createElement('output');
+    output.htmlFor = id;
+    input.oninput = () => { this.values[knob.name] = +input.value; this.#showAll(); };
+    this.inputs[knob.name] = { input, output, knob };
+    const made = row(knob.label, input, id, knob.about);
+    made.querySelector('label').append(output);
+    return made;
+  }
+
+  #showAll() {
+    for (const { name, needs } of KNOBS) {
+      const { input, output, knob } = this.inputs[name];
+      const value = this.values[name] ?? (name === 'seed' ? 0 : this.tuned[name]);
+      input.value = value;
+      if (output) {
+        const tuned = value === this.tuned[name] ? ' · as tuned' : '';
+        output.textContent = knob.word(value) + tuned;
+        input.setAttribute('aria-valuetext', output.textContent);
+      }
+      if (needs) input.disabled = !(this.values[needs] ?? this.tuned[needs]);
+    }
+  }
+}
+
+/** A take's settings in a few words. */
+export function inWords(take, studio) {
+  const made = take.made ? (take.made.redone.at(-1)?.settings ?? take.made.settings) : null;
+  const model = studio.models.find((each) => each.name === (take.knobs.model ?? studio.models[0].name));
+  const tuned = { stems: 'exact', ...model?.sampling };
+  const value = (name) => take.knobs[name] ?? made?.[name] ?? tuned[name];
+  const parts = [COUNT(value('steps')), `seed ${take.knobs.seed}`];
+  if (value('eta') !== tuned.eta) parts.push(`η ${value('eta')}`);
+  if (value('start') !== tuned.start) parts.push(`freedom ${value('start')}`);
+  if (value('stems') !== 'exact') parts.push(value('stems'));
+  if (value('sampler') !== tuned.sampler) parts.push(value('sampler'));
+  if (studio.models.length > 1) parts.push(take.knobs.model ?? studio.models[0].name);
+  return parts.join(' · ');
+}
+
+function row(text, control, id, about) {
+  const element = document.createElement('div');
+  element.className = 'knob';
+  const label = document.createElement('label');
+  label.htmlFor = id;
+  label.append(Object.assign(document.createElement('span'), { textContent: text }));
+  const holder = document.createElement('div');
+  holder.className = 'control';
+  holder.append(control);
+  element.append(label, holder);
+  if (about) {
+    element.append(Object.assign(document.createElement('p'), { className: 'hint', id: `${id}-about`, textContent: about }));
+    control.setAttribute('aria-describedby', `${id}-about`);
+  }
+  return element;
+}
+
+function select(id, options) {
+  const element = document.createElement('select');
+  element.id = id;
+  element.append(...options.map(([value, text]) => new Option(text, value)));
+  return element;
+}
