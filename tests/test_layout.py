@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "stems": set(),
     "codecs": {"diffusion", "stereo"},
     "networks": {"diffusion", "stereo"},
-    "model": {"codecs", "networks"},
+    "model": {"codecs", "diffusion", "networks"},
     "presets": {"codecs", "networks", "model", "settings"},
     "checkpoint": {"model", "presets"},
 }

@@ -331,6 +331,40 @@ def print_instrumental(
     table(["music", "Spleeter", "estimate", "sample"], rows)
 
 
+def print_refining(clips: list[Clip], model: Model, peer: Spleeter) -> None:
+    """What generating Spleeter's vocals again does to them, over t and steps."""
+    for clip in clips:
+        given = peer(clip.mixture)
+        before = scores(clip.vocals, given)
+        rows = [["as it is", *(f"{value:.2f}" for value in before)]]
+        for start in (0.1, 0.2, 0.3, 0.5, 0.7):
+            for steps in (1, 2, 4):
+                separator = Separator(model.name, steps=steps, start=start)
+                refined = separator.separate(clip.mixture, RATE, vocals=given)["vocals"]
+                after = scores(clip.vocals, refined)
+                rows.append([f"t = {start}, {steps} steps", *(f"{value:.2f}" for value in after)])
+        print(f"\n## Spleeter's vocals generated again: {clip.name}")
+        table(["", *METRICS], rows)
+
+
+def print_noise(clips: list[Clip], model: Model) -> None:
+    """Refinement noise in fixed bands and in those that follow the input."""
+    heads, rows = [clip.name for clip in clips], []
+    for steps, start in ((4, 0.5), (8, 1.0)):
+        for eta, cutoff in (
+            *((0.0, 0), (0.4, 0), (0.4, 5000), (0.4, "mixture"), (0.4, "spread")),
+            *((0.8, 0), (0.8, 5000), (0.8, "mixture"), (0.8, "spread")),
+        ):
+            separator = Separator(model.name, steps=steps, start=start, eta=eta, cutoff=cutoff)
+            row = [f"{steps} steps from {start:g}", f"{eta:g}", str(cutoff) if eta else "–"]
+            for clip in clips:
+                found = separator.separate(clip.mixture, RATE)["vocals"]
+                row.append(written(scores(clip.vocals, found)))
+            rows.append(row)
+    print(f"\n## Refinement noise ({' / '.join(METRICS)})")
+    table(["sampling", "eta", "cutoff", *heads], rows)
+
+
 def print_speed(model: Model, peer: Spleeter, clip: Audio) -> None:
     """CPU seconds for 12 s of stereo, in turns, the median of five rounds; loading is left out."""
     estimate = Separator(model.name, steps=0)
@@ -365,6 +399,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="the open set")
     parser.add_argument("--cache", type=Path, default=Path(".cache/measure"))
     parser.add_argument("--quick", action="store_true", help="less of it, in about two minutes")
+    parser.add_argument("--refine", action="store_true", help="only refining Spleeter's vocals")
+    parser.add_argument("--noise", action="store_true", help="only refinement noise")
     parser.add_argument("--speed", action="store_true", help="only the speed")
     parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--start", type=float, help="in place of the model's own")
@@ -383,6 +419,16 @@ def main() -> None:
     if given.speed:
         vocals, accompaniment, _ = read_song(fetch_song(given.cache / "falcon"))
         print_speed(model, peer, np.tile(vocals + accompaniment, 3)[:, : 12 * RATE])
+        return
+    if given.refine or given.noise:
+        clips = [
+            Clip(c.name, c.vocals[:, : 12 * RATE], c.accompaniment[:, : 12 * RATE])
+            for c in real_clips(given.cache, given.songs, [])
+        ]
+        if given.refine:
+            print_refining(clips, model, peer)
+        if given.noise:
+            print_noise(clips, model)
         return
     test = held_out(given.data, 12 if given.quick else 30, 6 if given.quick else None)
     music = held_out(given.data, 25, 6)

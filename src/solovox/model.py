@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from solovox.codecs.base import Codec
+from solovox.diffusion.refinement import unsure
+from solovox.errors import ModelError
 from solovox.networks.features import Features
 
 if TYPE_CHECKING:
@@ -62,6 +64,26 @@ class SeparationModel(nn.Module):
         """The features with what the generator makes of them at any x_t and t, made once."""
         prepare = getattr(self.generator, "prepare", None)
         return features if prepare is None else cast(Features, prepare(features))
+
+    def shape_noise(self, noise: Tensor, cutoff: float | str, features: Features) -> Tensor:
+        """White noise [batch, channels, frames] as refinement noise, of unit variance.
+
+        Args:
+            noise: white noise of the codec's space.
+            cutoff: in Hz, where 0 leaves the noise white, or a name of `refinement.BANDS`.
+            features: of the chunks.
+
+        Raises:
+            ModelError: if the conditioner tells no spread, or the codec has no frequencies.
+        """
+        if cutoff == "spread":
+            if features.spread is None:
+                raise ModelError(f"{self.config.name} has no spread; use another cutoff")
+            return noise * unsure(features.spread.float())
+        if cutoff == "mixture":
+            assert features.mixture is not None  # `condition` gives it
+            return self.codec.shape_noise(noise, self.codec.rolloff(features.mixture))
+        return self.codec.shape_noise(noise, float(cutoff)) if cutoff else noise
 
     def velocity(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
         """The velocity at x_t [batch, channels, frames] and time t."""

@@ -35,7 +35,8 @@ class SamplingConfig:
         steps: passes of the generator; 0 returns the conditioner's own estimate.
         start: t at which sampling starts: 1 from noise, less from the estimate.
         eta: share of refinement noise.
-        cutoff: cutoff of the refinement noise's high-pass in Hz; 0 leaves it white.
+        cutoff: of the refinement noise's high-pass in Hz, where 0 leaves it white; or a name of
+            `diffusion.refinement.BANDS`.
         sampler: a name of `diffusion.sampling`.
         spacing: a name of `diffusion.schedule.SPACINGS`.
         takes: how often each chunk is sampled; the output is the mean.
@@ -44,7 +45,7 @@ class SamplingConfig:
     steps: int = 50
     start: float = 1.0
     eta: float = 0.4
-    cutoff: float = 5000.0
+    cutoff: float | str = 5000.0
     sampler: str = "ddim"
     spacing: str = "uniform"
     takes: int = 1

@@ -41,6 +41,7 @@ from solovox.averaging import RunningMean, take_seed
 from solovox.checkpoint import load_model
 from solovox.chunking import ChunkPlan, OverlapAdd
 from solovox.diffusion.noise import ChunkNoise, Noise
+from solovox.diffusion.refinement import BANDS
 from solovox.diffusion.sampling import SAMPLERS, warm_start
 from solovox.diffusion.schedule import SPACINGS, times
 from solovox.errors import AudioError, ModelError, SolovoxError
@@ -48,6 +49,7 @@ from solovox.model import SeparationModel
 from solovox.precision import PRECISIONS, autocast
 from solovox.presets import SamplingConfig
 from solovox.redo import Region, splice
+from solovox.refine import Beside, read_beside, starting_from
 from solovox.resume import FOLDER, ChunkStore, SongState, digest, file_digest
 from solovox.stems import RULES
 from solovox.uncertainty import UncertaintyMeter
@@ -77,7 +79,8 @@ class Separator:
         steps: passes of the generator; 0 returns the conditioner's own estimate.
         start: t at which sampling starts: 1 from noise, less from the estimate.
         eta: share of refinement noise, 0 to 1.
-        cutoff: of the refinement noise's high-pass, in Hz; 0 leaves it white.
+        cutoff: of the refinement noise's high-pass, in Hz; 0 leaves it white, "mixture" follows
+            the mixture, "spread" what the conditioner is unsure of.
         sampler: a name of `diffusion.sampling.SAMPLERS`.
         spacing: of the steps, a name of `diffusion.schedule.SPACINGS`.
         takes: how often each chunk is sampled; the vocals are the mean.
@@ -103,7 +106,7 @@ class Separator:
         steps: int | None = None,
         start: float | None = None,
         eta: float | None = None,
-        cutoff: float | None = None,
+        cutoff: float | str | None = None,
         seed: int = 0,
         batch_size: int | None = None,
         stems: str | None = None,
@@ -151,6 +154,7 @@ class Separator:
         sample_rate: int,
         progress: Progress | None = None,
         uncertainty: UncertaintyMeter | None = None,
+        vocals: Audio | None = None,
     ) -> dict[str, Audio]:
         """The stems {"vocals", "accompaniment"}, float32 in the shape and type of `audio`.
 
@@ -159,16 +163,26 @@ class Separator:
             sample_rate: its rate in Hz.
             progress: called with the share that is done, 0 to 1.
             uncertainty: has a map afterwards of how far several takes are apart.
+            vocals: another separator's vocals of the same song, to be generated again: sampling
+                starts from them, not from the model's own estimate. [channels, samples], one or two
+                channels, at the same rate, equally long but for `refine.TOLERANCE`.
 
         Raises:
-            AudioError: if the audio has another shape, or NaN, infinite or no samples.
+            AudioError: if the audio has another shape, or NaN, infinite or no samples, or the
+                vocals do not fit it.
         """
         mixture = _as_array(audio)
+        given = None if vocals is None else (_as_array(vocals),)
         stems = {name: np.empty_like(mixture) for name in STEMS}
         samples, done = mixture.shape[1], 0
         blocks = (mixture[:, start : start + BLOCK] for start in range(0, samples, BLOCK))
         for part in self.stream(
-            blocks, sample_rate, frames=samples, progress=progress, uncertainty=uncertainty
+            blocks,
+            sample_rate,
+            frames=samples,
+            progress=progress,
+            uncertainty=uncertainty,
+            vocals=given,
         ):
             end = done + part["vocals"].shape[1]
             for name, stem in stems.items():
@@ -238,6 +252,7 @@ class Separator:
         progress: Progress | None = None,
         redone: Sequence[tuple[float, float, Separator]] = (),
         uncertainty: bool = False,
+        vocals: str | Path | None = None,
     ) -> dict[str, Path]:
         """The files written, by stem: `out`/MODEL/`filename`, whole or not at all.
 
@@ -258,6 +273,8 @@ class Separator:
                 each as `redo` does, one after the other.
             uncertainty: whether to write "uncertainty" too, a map of how far several takes are
                 apart (`solovox.uncertainty`), as npz, and as PNG where matplotlib is installed.
+            vocals: file of another separator's vocals of the song, to be generated again; see
+                `separate`. It may have another rate.
 
         Raises:
             AudioError: if the song cannot be read or a stem cannot be written; nothing is left,
@@ -284,6 +301,8 @@ class Separator:
                 "output": {"subtype": subtype, "gain": gain},
                 "redone": [[start, end, again._facts] for start, end, again in redone],
             }
+            if vocals is not None:
+                facts["vocals"] = file_digest(Path(vocals))
             if state.is_finished(facts, paths.values()):
                 _Counter(progress, None, 1).finish()
                 return paths
@@ -296,7 +315,9 @@ class Separator:
                 store = stack.enter_context(ChunkStore(state.chunks, stamp))
                 for target in paths.values():
                     remove_leftovers(target)
-            self._write_stems(path, reader, paths, chart, subtype, gain, progress, redone, store)
+            self._write_stems(
+                path, reader, paths, chart, subtype, gain, progress, redone, store, vocals
+            )
             if store is not None:
                 state.finish(facts, paths.values())
                 store.discard()
@@ -313,6 +334,7 @@ class Separator:
         progress: Progress | None,
         redone: Sequence[tuple[float, float, Separator]],
         store: ChunkStore | None,
+        vocals: str | Path | None,
     ) -> None:
         factor = np.float32(10 ** (gain / 20))
 
@@ -341,6 +363,7 @@ class Separator:
                     progress(share)
 
             meter = UncertaintyMeter() if chart else None
+            given = None if vocals is None else read_beside(vocals, reader, stack)
             parts = self.stream(
                 song(),
                 reader.sample_rate,
@@ -349,6 +372,7 @@ class Separator:
                 name=reader.name,
                 uncertainty=meter,
                 store=None if meter else store,  # a map needs all takes of all chunks
+                vocals=given,
             )
             for start, end, separator in redone:
                 again = stack.enter_context(AudioReader(path))
@@ -398,6 +422,7 @@ class Separator:
         only: Region | None = None,
         uncertainty: UncertaintyMeter | None = None,
         store: ChunkStore | None = None,
+        vocals: Iterable[FloatArray] | None = None,
     ) -> Iterator[dict[str, FloatArray]]:
         """Yield the stems block by block, as many samples in all as went in.
 
@@ -411,10 +436,16 @@ class Separator:
                 not generated: there, all is accompaniment.
             uncertainty: has a map afterwards of how far several takes are apart.
             store: what the networks have made of the same blocks earlier, and will have made.
+            vocals: another separator's vocals as blocks of any lengths, see `separate`.
 
         Raises:
-            AudioError: if a block has another shape, or NaN or infinite samples, or there is none.
+            AudioError: if a block has another shape, or NaN or infinite samples, or there is none;
+                or the vocals do not fit.
+            SolovoxError: if there are vocals to start from, and sampling starts from noise.
         """
+        if vocals is not None and self.sampling.steps and self.sampling.start == 1:
+            raise SolovoxError("start 1 is noise and would forget the vocals; choose less, as 0.3")
+        beside = None if vocals is None else Beside(vocals, sample_rate, name)
         if not RATES[0] <= sample_rate <= RATES[1]:
             raise AudioError(
                 f"{name}: cannot work at {sample_rate} Hz; {RATES[0]} to {RATES[1]} Hz"
@@ -436,7 +467,9 @@ class Separator:
                 mixture.put(block)
                 if uncertainty:
                     uncertainty.hear(block.shape[1])
-                yield block
+                yield block if beside is None else beside.under(block)
+            if beside is not None:
+                beside.finish()
 
         # Rows: the vocals; then, where it is something else, what the accompaniment lacks.
         resampled = _resampled(heard(), sample_rate, rate)
@@ -547,18 +580,26 @@ class Separator:
         uncertainty: UncertaintyMeter | None = None,
     ) -> FloatArray:
         chunks = np.stack([chunk for _, chunk in batch])
+        vocals = None
+        if chunks.shape[1] > 2:  # two rows of vocals to start from lie below the mixture
+            chunks, given = np.split(chunks, [-2], axis=1)
+            vocals = torch.from_numpy(given).to(self.device)
         mixture = torch.from_numpy(chunks).to(self.device)
         if mono := mixture.shape[1] == 1:
             mixture = mixture.repeat(1, 2, 1)
-        vocals = torch.zeros_like(mixture)
+        generated = torch.zeros_like(mixture)
         # Where there is nothing to hear, nobody sings: the generator is not asked.
         audible = [item for item, chunk in enumerate(chunks) if chunk.any()]
         if audible:
             indices = [batch[item][0] for item in audible]
-            vocals[audible] = self._mean_take(
-                mixture[audible], indices, lambda: counter.passes(len(audible)), uncertainty
+            generated[audible] = self._mean_take(
+                mixture[audible],
+                None if vocals is None else vocals[audible],
+                indices,
+                lambda: counter.passes(len(audible)),
+                uncertainty,
             )
-        kept, removed = RULES[self.stems](mixture, vocals)
+        kept, removed = RULES[self.stems](mixture, generated)
         stems = [kept] if removed is kept else [kept, removed]
         if mono:
             stems = [stem.mean(dim=1, keepdim=True) for stem in stems]
@@ -568,6 +609,7 @@ class Separator:
     def _mean_take(
         self,
         mixture: Tensor,
+        vocals: Tensor | None,
         indices: list[int],
         on_pass: Callable[[], None],
         uncertainty: UncertaintyMeter | None,
@@ -582,7 +624,7 @@ class Separator:
         mean = RunningMean()
         places = [(index * self.plan.hop, self.plan.overlap) for index in indices]
         sampled = generate_takes(
-            self.model, mixture, noises, self.sampling, self.precision, on_pass
+            self.model, mixture, noises, self.sampling, self.precision, on_pass, vocals
         )
         for take in sampled:
             deviation = mean.add(take)
@@ -635,7 +677,12 @@ class Separator:
             ("steps", s.steps, s.steps >= 0, "0 or more"),
             ("start", s.start, 0 < s.start <= 1, "above 0 and at most 1"),
             ("eta", s.eta, 0 <= s.eta <= 1, "0 to 1"),
-            ("cutoff", s.cutoff, 0 <= s.cutoff < nyquist, f"0 or more and below {nyquist:g} Hz"),
+            (
+                "cutoff",
+                s.cutoff,
+                s.cutoff in BANDS if isinstance(s.cutoff, str) else 0 <= s.cutoff < nyquist,
+                f"0 or more and below {nyquist:g} Hz, or {' or '.join(BANDS)}",
+            ),
             ("sampler", s.sampler, s.sampler in SAMPLERS, " or ".join(SAMPLERS)),
             ("takes", s.takes, s.takes >= 1, "1 or more"),
             ("takes", s.takes, s.takes == 1 or s.steps > 0, "1 where steps is 0"),
@@ -685,6 +732,7 @@ def generate_takes(
     sampling: SamplingConfig,
     precision: str = "auto",
     on_pass: Callable[[], None] = lambda: None,
+    vocals: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield takes of the vocals [batch, 2, samples] that a model hears in a batch of chunks.
 
@@ -697,6 +745,7 @@ def generate_takes(
         sampling: steps, start, eta, cutoff, sampler and spacing.
         precision: what the networks compute in, see `solovox.precision`.
         on_pass: called after each pass of a network.
+        vocals: to start from, [batch, 2, samples], in place of the model's own estimate.
 
     Raises:
         ModelError: if the settings need a one-pass estimate and the model has none.
@@ -704,6 +753,8 @@ def generate_takes(
     level = model.level(mixture)
     with autocast(mixture.device, precision):
         features = model.condition(mixture / level)
+    if vocals is not None:
+        features = starting_from(features, vocals / level, model.codec)
     on_pass()
     if sampling.steps == 0 or sampling.start < 1:
         if features.estimate is None or features.mean is None:
@@ -725,9 +776,7 @@ def generate_takes(
         return v.float()
 
     def refinement(noise: Noise) -> Tensor:
-        white = noise()
-        cutoff = float(sampling.cutoff)
-        return model.codec.shape_noise(white, cutoff) if cutoff else white
+        return model.shape_noise(noise(), sampling.cutoff, features)
 
     grid = times(sampling.steps, sampling.start, sampling.spacing)
     for noise in noises:

@@ -43,7 +43,7 @@ class Settings:
     steps: int
     start: float
     eta: float
-    cutoff: float
+    cutoff: float | str
     sampler: str
     seed: int
     stems: str
@@ -213,6 +213,7 @@ def _is_number(value: object) -> bool:
 _KINDS: dict[str, tuple[Any, str]] = {
     "int": (_is_whole, "a whole number"),
     "float": (_is_number, "a number"),
+    "float | str": (lambda value: _is_number(value) or isinstance(value, str), "a number or name"),
     "str": (lambda value: isinstance(value, str), "a text"),
     "str | None": (lambda value: value is None or isinstance(value, str), "a text or null"),
 }

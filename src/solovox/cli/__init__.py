@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "solovox.cli.export:export",
     "listen": "solovox.cli.listen:listen",
     "models": "solovox.cli.models:models",
+    "refine": "solovox.cli.refine:refine",
     "separate": "solovox.cli.separate:separate",
     "studio": "solovox.cli.studio:studio",
     "train": "solovox.cli.train:train",

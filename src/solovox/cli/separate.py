@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STEMS = ("vocals", "accompaniment")
 RULES = ("exact", "wiener", "generated")
 QUALITY_SETS = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
+BANDS = ("mixture", "spread")  # of refinement noise
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,24 @@ class Song:
     track: str
 
 
-class _Stop:
+class Cutoff(click.ParamType[float | str]):
+    """A frequency in Hz, or the name of a band that follows the song."""
+
+    name = "HZ|mixture|spread"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        """The frequency as a number, a name as it is."""
+        if value in BANDS:
+            return str(value)
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {' nor '.join(BANDS)}", param, ctx)
+
+
+class Stop:
     """Turns Ctrl-C, SIGTERM and SIGHUP into an orderly exit with status 128 + signal.
 
     A signal unwinds the stack at once, except while a song is separated: an exception raised within
@@ -59,7 +77,7 @@ class _Stop:
         self._waits = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not everywhere
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         with suppress(ValueError):  # signals are the main thread's alone
@@ -148,7 +166,7 @@ class _Stop:
 @click.option("--steps", type=int, help="Passes of the generator; 0 takes the one-pass estimate.")
 @click.option("--start", type=float, help="Sampling starts here: 1 is noise, less the estimate.")
 @click.option("--eta", type=float, help="Share of refinement noise, 0 to 1.")
-@click.option("--cutoff", type=float, metavar="HZ", help="Refinement noise is above this.")
+@click.option("--cutoff", type=Cutoff(), help="Refinement noise is above this, or where it says.")
 @click.option("--sampler", help="How steps are made: ddim, heun, dpmpp-2m.")
 @click.option("--spacing", help="Where steps lie: uniform, cosine, log-snr.")
 @click.option(
@@ -204,11 +222,11 @@ def separate(
         raise click.UsageError("a pipe cannot be resumed; save it to a file first")
     songs, failures = ([], []) if piped else find_songs(inputs, out)
     for failure in failures:
-        _tell(console, failure)
+        tell(console, failure)
     if not songs and not piped:
         context.exit(1)
 
-    with _messages(console, quiet), _Stop() as stop:
+    with messages(console, quiet), Stop() as stop:
         separator, redone = _load(context, repeat, jobs, model=model, **settings)
         if piped and redone:
             raise SolovoxError(f"{repeat}: has regions to redo; give a file, not a pipe")
@@ -221,7 +239,7 @@ def separate(
         for before, after in zip(songs, named, strict=True):
             if before != after:
                 note = f"{after.path}: becomes '{after.track}', for '{before.track}' is taken"
-                _tell(console, note, "Note")
+                tell(console, note, "Note")
         work = partial(
             separator.separate_file,
             out=out,
@@ -234,10 +252,10 @@ def separate(
             uncertainty=uncertainty,
             resume=resume,
         )
-        failed = len(failures) + _separate_all(named, work, stop, console, quiet)
+        failed = len(failures) + separate_all(named, work, stop, console, quiet)
     if failed:
         if len(songs) + len(failures) > 1:
-            _tell(console, f"{failed} of {len(songs) + len(failures)} failed")
+            tell(console, f"{failed} of {len(songs) + len(failures)} failed")
         context.exit(1)
 
 
@@ -307,10 +325,10 @@ def _is_song(file: Path, folder: Path, out: Path) -> bool:
     )
 
 
-def _separate_all(
+def separate_all(
     songs: Sequence[Song],
     work: Callable[..., dict[str, Path]],
-    stop: _Stop,
+    stop: Stop,
     console: Console,
     quiet: bool,
 ) -> int:
@@ -330,7 +348,7 @@ def _separate_all(
                     paths = work(song.path, track=song.track, progress=show)
             except Exception as error:  # of any kind: the other songs are to be done
                 failed += 1
-                _tell(console, _one_line(song.path, error))
+                tell(console, _one_line(song.path, error))
             else:
                 for path in () if quiet else paths.values():
                     print(click.format_filename(path))  # click.echo would break into the bar
@@ -381,7 +399,7 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 
 def _through_pipe(
-    separator: Separator, stem: str, subtype: str | None, gain: float, stop: _Stop
+    separator: Separator, stem: str, subtype: str | None, gain: float, stop: Stop
 ) -> None:
     from solovox.audio import AudioReader, AudioWriter
     from solovox.separator import BLOCK, warn_of_clipping
@@ -414,7 +432,8 @@ def _bar(console: Console, quiet: bool) -> Progress:
     )
 
 
-def _tell(console: Console, message: str, kind: str = "Error") -> None:
+def tell(console: Console, message: str, kind: str = "Error") -> None:
+    """Print a message of that kind as one line on standard error."""
     line = f"{kind}: {click.format_filename(message)}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -428,7 +447,7 @@ def _one_line(path: Path, error: Exception) -> str:
 
 
 @contextmanager
-def _messages(console: Console, quiet: bool) -> Iterator[None]:
+def messages(console: Console, quiet: bool) -> Iterator[None]:
     """Shows what the package logs."""
 
     class Handler(logging.Handler):
@@ -437,7 +456,7 @@ def _messages(console: Console, quiet: bool) -> Iterator[None]:
             if record.levelno < logging.WARNING:
                 console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
             else:
-                _tell(console, text, "Warning")
+                tell(console, text, "Warning")
 
     logger, handler = logging.getLogger("solovox"), Handler()
     before = logger.level

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from solovox.errors import SolovoxError
+
 
 class Codec(nn.Module, ABC):
     """Audio [batch, 2, samples] ↔ the space of diffusion [batch, channels, frames].
@@ -29,6 +31,19 @@ class Codec(nn.Module, ABC):
         """The audio [batch, 2, samples] that a representation stands for."""
 
     @abstractmethod
-    def shape_noise(self, noise: Tensor, cutoff: float) -> Tensor:
+    def shape_noise(self, noise: Tensor, cutoff: float | Tensor) -> Tensor:
         """White noise of the space, high-passed at `cutoff` Hz (Butterworth, order 4) and rescaled
-        to unit variance."""
+        to unit variance.
+
+        Args:
+            noise: [batch, channels, frames].
+            cutoff: in Hz, or as `rolloff` gives it: then the variance is one at every time.
+        """
+
+    def rolloff(self, x: Tensor) -> Tensor:
+        """The cutoffs in Hz [batch, times] above which little of a representation lies.
+
+        Raises:
+            SolovoxError: if the space has no frequencies.
+        """
+        raise SolovoxError("this model's codec has no frequencies to follow; give a cutoff in Hz")

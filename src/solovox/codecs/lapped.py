@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from solovox.codecs.base import Codec
-from solovox.diffusion.refinement import butterworth_highpass
+from solovox.diffusion.refinement import butterworth_highpass, rolloff
 from solovox.stereo import mid_side
 
 
@@ -103,9 +103,16 @@ class Lapped(Codec):
             audio = F.conv_transpose1d(coefficients, self.basis, stride=self.bands)
         return mid_side(audio.reshape(batch, 2, -1)[..., self.bands : self.bands + samples], dim=1)
 
-    def shape_noise(self, noise: Tensor, cutoff: float) -> Tensor:
+    def shape_noise(self, noise: Tensor, cutoff: float | Tensor) -> Tensor:
         """Noise weighted by the filter's response at each band's centre, then rescaled to unit
         variance."""
-        response = butterworth_highpass(self.frequency, cutoff)
-        response = response / response.square().mean().sqrt()
-        return noise * response.repeat(2)[:, None]
+        if isinstance(cutoff, Tensor):
+            cutoff = cutoff[:, None]
+        response = butterworth_highpass(self.frequency[:, None], cutoff)
+        response = response / response.square().mean(dim=-2, keepdim=True).sqrt()
+        return noise * torch.cat((response, response), dim=-2)
+
+    def rolloff(self, x: Tensor) -> Tensor:
+        """The cutoffs [batch, frames] of coefficients, from the energy around each frame."""
+        energy = (x.reshape(len(x), 2, self.bands, -1) * self.weight).square().sum(dim=1)
+        return rolloff(energy, self.frequency, smooth=5)
