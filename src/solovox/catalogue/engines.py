@@ -62,15 +62,12 @@ class LocalEngine:
         self._owner = owner
         self._command = command or [sys.executable, "-m", "solovox.catalogue.worker"]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.ready: dict[int, int] = {}
+        """Slot → process number of a worker that has loaded."""
         self._targets: dict[int, Folder] = {}
         self._read: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._gpus: list[str] | None = None
-
-    @property
-    def processes(self) -> dict[int, int]:
-        """Slot → process number of its worker."""
-        return {slot: process.pid for slot, process in self._processes.items()}
 
     def start(self, slot: int, job: Job) -> None:
         """Start a process; on a machine with GPUs it sees one of them."""
@@ -104,7 +101,10 @@ class LocalEngine:
             slot = key.data
             data = os.read(key.fd, 1 << 16)
             *lines, self._read[slot] = (self._read[slot] + data).split(b"\n")
-            events += [Event(slot, json.loads(line)) for line in lines]
+            for message in map(json.loads, lines):
+                if message["kind"] == "ready":
+                    self.ready[slot] = message["process"]
+                events.append(Event(slot, message))
             if not data:
                 self.kill(slot)
                 events.append(Event(slot, {"kind": "died"}))
@@ -112,6 +112,7 @@ class LocalEngine:
 
     def kill(self, slot: int) -> None:
         """Kill a process and clear what it left."""
+        self.ready.pop(slot, None)
         process = self._processes.pop(slot, None)
         if process is None:
             return

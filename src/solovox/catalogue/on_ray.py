@@ -84,8 +84,8 @@ class RayEngine:
         self._calls: dict[Any, tuple[int, str]] = {}
         self._counts: dict[int, int] = {}
         self._asked: dict[int, float] = {}
-        self.processes: dict[int, int] = {}
-        """Slot → process number of its worker."""
+        self.ready: dict[int, int] = {}
+        """Slot → process number of a worker that has loaded."""
 
     def start(self, slot: int, job: Job) -> None:
         """Create an actor and let it load the model."""
@@ -115,7 +115,8 @@ class RayEngine:
                 events.append(Event(slot, {"kind": "died"}))
                 continue
             if kind != "count":
-                self.processes[slot] = answer.get("process", self.processes.get(slot, 0))
+                if answer["kind"] == "ready":
+                    self.ready[slot] = answer["process"]
                 events.append(Event(slot, answer))
             elif answer != self._counts.get(slot):
                 self._counts[slot] = answer
@@ -125,7 +126,7 @@ class RayEngine:
     def kill(self, slot: int) -> None:
         """Kill an actor."""
         self._calls = {call: value for call, value in self._calls.items() if value[0] != slot}
-        self.processes.pop(slot, None)
+        self.ready.pop(slot, None)
         self._asked.pop(slot, None)
         actor = self._actors.pop(slot, None)
         if actor is not None:

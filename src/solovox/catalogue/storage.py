@@ -102,10 +102,11 @@ class Folder:
             for name, info in parts:
                 if name == folder or name.rsplit("/", 1)[-1].startswith("."):
                     continue
-                if info["type"] != "directory":
+                link = info.get("islink")
+                if info["type"] == "directory":
+                    waiting += [] if link else [name]
+                elif not (link and Path(name).is_dir()):
                     yield name[len(self.root) + 1 :], info.get("size") or 0
-                elif not info.get("islink"):
-                    waiting.append(name)
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, in order; none if it is not there."""

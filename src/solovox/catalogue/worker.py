@@ -146,7 +146,7 @@ class Worker:
             **sound,
             "model": self._identity["name"],
             "model_sha256": self._identity["sha256"],
-            "settings": asdict(settings),
+            "settings": {k: v for k, v in asdict(settings).items() if k != "shards"},
             "seed": settings.seed,
             "device": self._separator.device.type,
             "stems": stems,
