@@ -179,6 +179,7 @@ def _music(item: Item, place: Place, rng: Rng) -> Audio:
     """Returns the recorded accompaniment of a song, its tone varied a little."""
     parts = [read(place.work / f, item.start, item.seconds) for f in item.files]
     x = np.sum([p[:, : min(q.shape[1] for q in parts)] for p in parts], axis=0)
+    x = equalise(x, [biquad("highpass", 20)])  # some games' music has an offset
     if rng.random() < 0.5:
         x = equalise(
             x,
