@@ -181,15 +181,10 @@ class Model:
         """The one-pass estimate of the vocals."""
         return Separator(self.name, steps=0).separate(mixture, RATE)["vocals"]
 
-    def take(self, mixture: Audio, seed: int = 0) -> Audio:
-        """The vocals as sampled with a seed."""
-        separator = Separator(self.name, seed=seed, **self.settings)  # type: ignore[arg-type]
+    def take(self, mixture: Audio, takes: int = 1) -> Audio:
+        """The vocals as sampled, or the mean of several takes."""
+        separator = Separator(self.name, takes=takes, **self.settings)  # type: ignore[arg-type]
         return separator.separate(mixture, RATE)["vocals"]
-
-    def mean(self, mixture: Audio, first: Audio) -> Audio:
-        """The mean of several takes, of which the first is there."""
-        takes = [first, *(self.take(mixture, seed) for seed in range(1, TAKES))]
-        return np.mean(takes, axis=0, dtype=np.float64).astype(np.float32)
 
 
 class Spleeter:
@@ -227,7 +222,7 @@ def print_clips(
     for clip in clips:
         truth, mixture = clip.vocals, clip.mixture
         estimate, take = model.estimate(mixture), model.take(mixture)
-        mean = model.mean(mixture, take) if not quick or len(rows) < 2 else None
+        mean = model.take(mixture, TAKES) if not quick or len(rows) < 2 else None
         theirs = memory.get(
             "spleeter", mixture, None if quick else lambda m=mixture, t=truth: scores(t, peer(m))
         )
@@ -299,7 +294,7 @@ def print_test(
         found["estimate"].append(usdr(truth, model.estimate(mixture)))
         found["sample"].append(usdr(truth, take))
         if not quick:
-            found[f"mean of {TAKES}"].append(usdr(truth, model.mean(mixture, take)))
+            found[f"mean of {TAKES}"].append(usdr(truth, model.take(mixture, TAKES)))
     base = statistics.median(found["mixture"])
     print(f"\n## Open test split: {len(clips)} songs, median uSDR in dB")
     rows = [
