@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from solovox.codecs.base import Codec
+from solovox.codecs.encodec_small import SmallEncodec, SmallEncodecConfig
 from solovox.codecs.lapped import Lapped, LappedConfig
 from solovox.codecs.waveform import Waveform, WaveformConfig
 from solovox.errors import ModelError
@@ -24,6 +25,7 @@ from solovox.networks.band_split import (
 )
 from solovox.networks.conditioner import Conditioner, ConditionerConfig
 from solovox.networks.generator import Generator, GeneratorConfig
+from solovox.networks.nothing import Deaf, NothingConfig, Still
 from solovox.settings import parse_settings
 
 
@@ -96,14 +98,17 @@ class ModelConfig:
 CODECS: dict[str, tuple[type, Callable[[Any], Codec]]] = {
     "waveform": (WaveformConfig, Waveform),
     "lapped": (LappedConfig, Lapped),
+    "encodec-small": (SmallEncodecConfig, SmallEncodec),
 }
 CONDITIONERS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "diff-dmx": (ConditionerConfig, Conditioner),
     "band-split": (BandSplitConditionerConfig, BandSplitConditioner),
+    "none": (NothingConfig, Deaf),
 }
 GENERATORS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "diff-dmx": (GeneratorConfig, Generator),
     "band-split": (BandSplitGeneratorConfig, BandSplitGenerator),
+    "none": (NothingConfig, Still),
 }
 _PARTS: dict[str, dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "codec": CODECS,
@@ -142,8 +147,18 @@ DIFF_DMX_SMALL = ModelConfig(
 )
 """The model that ships: the same system, small enough for a laptop."""
 
+ENCODEC_SMALL = ModelConfig(
+    "encodec-small",
+    SmallEncodecConfig(),
+    NothingConfig(),
+    NothingConfig(),
+    normalise=True,
+    chunk=65536,
+)
+"""The codec of ldm-dmx-small by itself: to be trained and measured, not to separate with."""
+
 PRESETS: dict[str, ModelConfig] = {
-    preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL)
+    preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL, ENCODEC_SMALL)
 }
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from solovox.errors import SolovoxError
@@ -47,3 +48,47 @@ class Codec(nn.Module, ABC):
             SolovoxError: if the space has no frequencies.
         """
         raise SolovoxError("this model's codec has no frequencies to follow; give a cutoff in Hz")
+
+class LatentCodec(Codec):
+    """A codec with learnt latents, scaled to a standard deviation of at most one.
+
+    Each channel is divided by its own deviation, measured once on voices by `fit` and stored with
+    the weights, but by no less than `FLOOR` of the largest: what is quiet stays quieter.
+    """
+
+    FLOOR = 0.25
+    deviation: Tensor
+    fitted: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.register_buffer("deviation", torch.ones(channels, 1))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @abstractmethod
+    def latents(self, audio: Tensor) -> Tensor:
+        """The latents of audio before they are scaled."""
+
+    @abstractmethod
+    def audio(self, latents: Tensor, samples: int) -> Tensor:
+        """The audio of latents that are not scaled."""
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """The scaled latents of audio."""
+        return self.latents(audio).float() / self.deviation
+
+    def decode(self, x: Tensor, samples: int) -> Tensor:
+        """The audio that scaled latents stand for."""
+        return self.audio(x * self.deviation, samples)
+
+    @torch.no_grad()
+    def fit(self, audio: Tensor) -> None:
+        """Measure the latents' deviation on audio [batch, 2, samples], voices and nothing else."""
+        deviation = self.latents(audio).float().square().mean(dim=(0, 2)).sqrt()
+        self.deviation.copy_(deviation.clamp(min=self.FLOOR * float(deviation.max()))[:, None])
+        self.fitted.fill_(True)
+
+    def shape_noise(self, noise: Tensor, cutoff: float | Tensor) -> Tensor:
+        """The noise as it is: a latent channel has no frequency."""
+        return noise

@@ -13,10 +13,13 @@ from solovox.data.chunks import PAPER, AugmentConfig
 from solovox.errors import ModelError
 from solovox.precision import PRECISIONS
 from solovox.settings import parse_settings
+from solovox.training.codec_loss import CodecLossConfig
 from solovox.training.losses import LossConfig
 
 PARTS = ("conditioner", "generator")
-"""The parts of a model that are trained; the codec never is."""
+"""The parts of a model that learn to separate; the codec rests meanwhile."""
+OBJECTIVES: dict[str, tuple[str, ...]] = {"separation": PARTS, "codec": ("codec",)}
+"""What a run is for → the parts that it trains."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class TrainingConfig:
         clip: largest norm of the gradient.
         ema: share of the running mean of the weights kept at each step.
         stages: what is trained when.
+        objective: a name of OBJECTIVES.
         loss: the losses' weights.
+        codec_loss: those of a codec.
         silence_keep: share of the silent vocal chunks that are kept.
         remix: probability that the accompaniment comes from another song.
         band_weight: exponent of the songs' weights when such an accompaniment is drawn.
@@ -70,7 +75,9 @@ class TrainingConfig:
     clip: float = 1.0
     ema: float = 0.9999
     stages: tuple[Stage, ...] = (Stage(),)
+    objective: str = "separation"
     loss: LossConfig = field(default_factory=LossConfig)
+    codec_loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     silence_keep: float = 0.05
     remix: float = 0.5
     band_weight: float = 1.0
@@ -88,6 +95,9 @@ class TrainingConfig:
                 raise ModelError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise ModelError(f"precision must be {' or '.join(PRECISIONS)}, not {self.precision}")
+        if self.objective not in OBJECTIVES:
+            kinds = " or ".join(OBJECTIVES)
+            raise ModelError(f"the objective is {kinds}, not {self.objective}")
         ends = [0, *(stage.until for stage in self.stages[:-1])]
         if not self.stages or any(a >= b for a, b in pairwise(ends)):
             raise ModelError("stages must end one after the other, each with a step but the last")
@@ -105,7 +115,12 @@ def training_from_json(values: Mapping[str, Any]) -> TrainingConfig:
         ModelError: if a key is unknown, or a value out of range.
     """
     plain = dict(values)
-    for name, cls in (("loss", LossConfig), ("augment", AugmentConfig)):
+    parts = (
+        ("loss", LossConfig),
+        ("codec_loss", CodecLossConfig),
+        ("augment", AugmentConfig),
+    )
+    for name, cls in parts:
         plain[name] = parse_settings(cls, plain.get(name, {}), f"training's {name}")
     stages = plain.get("stages", [{}])
     plain["stages"] = tuple(parse_settings(Stage, stage, "training's stages") for stage in stages)
@@ -180,6 +195,20 @@ RECIPES: dict[str, TrainingConfig] = {
         augment=AugmentConfig(pitch=0.8, eq=0.6, width=0.3, gain_db=5.0),
         save_every=200,
         validate_every=500,
+    ),
+    "encodec-small": TrainingConfig(
+        max_steps=4_000,
+        batch_size=8,
+        learning_rate=3e-4,
+        warmup=50,
+        ema=0.995,
+        objective="codec",
+        silence_keep=0.1,
+        remix=0.8,
+        band_weight=0.35,
+        augment=AugmentConfig(pitch=0.5, low_pass=0.0),
+        save_every=100,
+        validate_every=200,
     ),
     "ldm-dmx": TrainingConfig(augment=PAPER, stages=(Stage(600_000, ("conditioner",)), Stage())),
 }

@@ -16,9 +16,10 @@ from typing import Any, cast
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from solovox.checkpoint import load_model
+from solovox.coding import Coder
 from solovox.data.chunks import ChunkConfig
 from solovox.data.shards import open_chunks
 from solovox.errors import ModelError, SolovoxError
@@ -26,7 +27,8 @@ from solovox.model import SeparationModel
 from solovox.presets import build_model
 from solovox.separator import Separator
 from solovox.training.batches import Batch, Steps, load, memory_told
-from solovox.training.config import PARTS, Stage, learning_rate, stage_at, steps_trained
+from solovox.training.codec_loss import CodecLoss
+from solovox.training.config import OBJECTIVES, Stage, learning_rate, stage_at, steps_trained
 from solovox.training.display import Display
 from solovox.training.ema import EMA
 from solovox.training.journal import Journal, read_log
@@ -58,8 +60,10 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         self.model = _fresh_model(run).to(self.fabric.device)
         self.ema = EMA(self.model, self.config.ema)
+        self.parts = OBJECTIVES[self.config.objective]
         self.optimizer = torch.optim.AdamW(
-            _decay_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
+            _decay_groups(self.model, self.parts, self.config.weight_decay),
+            lr=self.config.learning_rate,
         )
         self.steps = self._open_data()
         self.valid = run.valid_songs
@@ -108,9 +112,7 @@ class Trainer:
             while self.step < config.max_steps and not stopping:
                 before, stage = stage, stage_at(config.stages, self.step)
                 if stage is not before:
-                    loss_module = fabric.setup_module(
-                        SeparationLoss(self.model, config.loss, config.precision, stage.frozen)
-                    )
+                    loss_module = fabric.setup_module(self._losses(stage))
                 stopping = self._train(loss_module, stage, batches, stop)
                 display.advance(self.step)
                 last = stopping or self.step == config.max_steps
@@ -122,6 +124,13 @@ class Trainer:
                     self._validate_if_due(display)
         fabric.barrier()  # nobody leaves before the state is on disk
         return not stopping
+
+    def _losses(self, stage: Stage) -> nn.Module:
+        """What a step of a stage minimises."""
+        config = self.config
+        if config.objective == "codec":
+            return CodecLoss(self.model, config.codec_loss, config.precision)
+        return SeparationLoss(self.model, config.loss, config.precision, stage.frozen)
 
     def _train(
         self, loss_module: Any, stage: Stage, batches: Iterator[Batch], stop: StopSignal
@@ -144,7 +153,7 @@ class Trainer:
             group["lr"] = learning_rate(config, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        trained = [part for part in PARTS if part not in stage.frozen]
+        trained = [part for part in self.parts if part not in stage.frozen]
         steps = {part: steps_trained(config.stages, part, self.step) for part in trained}
         self.ema.update(self.model, steps)
         self.step += 1
@@ -174,14 +183,8 @@ class Trainer:
         if self.valid is None or not self._validation_is_due():
             return
         fabric = self.fabric
-        separator = Separator(
-            self.ema.module,
-            device=str(fabric.device),
-            steps=0 if self._scores_estimate(self.step) else None,
-            precision=self.config.precision,
-        )
         scores, excerpt = validate(
-            separator, self.valid, fabric.global_rank, fabric.world_size, self._sum
+            self._system(), self.valid, fabric.global_rank, fabric.world_size, self._sum
         )
         means = mean_scores(scores)
         score = _comparable(means["usdr"])
@@ -193,6 +196,14 @@ class Trainer:
             self.journal.record(self.step, means, scores)
             if excerpt is not None:
                 self.journal.show(self.step, excerpt)
+
+    def _system(self) -> Separator | Coder:
+        """What is scored: separation by the mean weights, or coding with them."""
+        device, precision = self.fabric.device, self.config.precision
+        if self.config.objective == "codec":
+            return Coder(self.ema.module, device, precision)
+        steps = 0 if self._scores_estimate(self.step) else None
+        return Separator(self.ema.module, str(device), steps=steps, precision=precision)
 
     def _scores_estimate(self, step: int) -> bool:
         """Whether the one-pass estimate was scored after a step, for no generator was trained."""
@@ -298,9 +309,11 @@ def _comparable(score: float | None) -> float:
     return -math.inf if score is None or math.isnan(score) else score
 
 
-def _decay_groups(model: SeparationModel, weight_decay: float) -> list[dict[str, Any]]:
+def _decay_groups(
+    model: SeparationModel, parts: tuple[str, ...], weight_decay: float
+) -> list[dict[str, Any]]:
     """Parameters with weight decay (matrices, kernels) and without (biases, gains)."""
-    trained = [p for part in PARTS for p in model.get_submodule(part).parameters()]
+    trained = [p for part in parts for p in model.get_submodule(part).parameters()]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from solovox.coding import Coder
 from solovox.data.chunks import whole_songs
 from solovox.data.index import find_songs
 from solovox.errors import DataError
@@ -52,7 +53,7 @@ def song_names(songs: Path) -> list[str]:
 
 
 def validate(
-    separator: Separator,
+    system: Separator | Coder,
     songs: Path,
     rank: int = 0,
     world: int = 1,
@@ -61,7 +62,8 @@ def validate(
     """Each song's scores; and an excerpt of the first song, in the process that separated it.
 
     Args:
-        separator: the model and its settings.
+        system: a separator, scored by what it makes of the mixture; or a codec, scored by what is
+            left of the vocals that go through it.
         songs: folder of songs.
         rank, world: which process of how many; each separates every `world`-th song.
         reduce: the sum of a tensor over all processes.
@@ -72,11 +74,14 @@ def validate(
     names = song_names(songs)
     table = torch.zeros(len(names), len(METRICS), dtype=torch.float64)
     excerpt = None
-    rate = separator.sample_rate
+    rate = system.sample_rate
     mine = islice(enumerate(whole_songs(songs, rate)), rank, None, world)
     for row, (_, heard, sung) in mine:
         mixture, vocals = heard.numpy(), sung.numpy()
-        estimate = separator.separate(mixture, rate)["vocals"]
+        if isinstance(system, Coder):
+            estimate = system.code(vocals, rate)
+        else:
+            estimate = system.separate(mixture, rate)["vocals"]
         table[row] = torch.tensor([*_scores(vocals, estimate), *_scores(vocals, mixture)])
         if row == 0:
             part = _loudest(vocals, EXCERPT_SECONDS * rate)
