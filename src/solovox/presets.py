@@ -25,6 +25,7 @@ from solovox.networks.band_split import (
 )
 from solovox.networks.conditioner import Conditioner, ConditionerConfig
 from solovox.networks.generator import Generator, GeneratorConfig
+from solovox.networks.latent_bands import LatentBands, LatentBandsConfig
 from solovox.networks.nothing import Deaf, NothingConfig, Still
 from solovox.settings import parse_settings
 
@@ -108,6 +109,7 @@ CONDITIONERS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
 GENERATORS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "diff-dmx": (GeneratorConfig, Generator),
     "band-split": (BandSplitGeneratorConfig, BandSplitGenerator),
+    "latent-bands": (LatentBandsConfig, LatentBands),
     "none": (NothingConfig, Still),
 }
 _PARTS: dict[str, dict[str, tuple[type, Callable[[Any], Any]]]] = {
@@ -157,8 +159,21 @@ ENCODEC_SMALL = ModelConfig(
 )
 """The codec of ldm-dmx-small by itself: to be trained and measured, not to separate with."""
 
+LDM_DMX_SMALL = ModelConfig(
+    "ldm-dmx-small",
+    SmallEncodecConfig(),
+    BandSplitConditionerConfig(kept=192, learned=32),
+    LatentBandsConfig(),
+    normalise=True,
+    chunk=602112,
+    overlap=0.1,
+    sampling=SamplingConfig(steps=2, start=0.3, eta=0.0, cutoff=0.0),
+)
+"""The latent model that ships: chunks of 13.65 s, and a prior as in diff-dmx-small."""
+
 PRESETS: dict[str, ModelConfig] = {
-    preset.name: preset for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL, ENCODEC_SMALL)
+    preset.name: preset
+    for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL, LDM_DMX_SMALL, ENCODEC_SMALL)
 }
 
 

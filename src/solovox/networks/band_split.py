@@ -47,6 +47,8 @@ class BandSplitConditionerConfig:
         widths: channels of the tokens, level by level.
         blocks: residual blocks a level.
         heads: attention heads at the deepest level.
+        kept, learned: of a codec whose channels are the transform's lowest `kept` bands and so many
+            learnt latents (`networks.latent_bands`); 0 where they are the bands of the transform.
     """
 
     sample_rate: int = 44100
@@ -56,6 +58,8 @@ class BandSplitConditionerConfig:
     widths: tuple[int, ...] = (64, 128, 192, 256)
     blocks: int = 1
     heads: int = 4
+    kept: int = 0
+    learned: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,15 @@ def mel_band_edges(bins: int, bands: int, sample_rate: int) -> list[int]:
         ideal = round(hertz * bins / (sample_rate / 2))
         edges.append(min(max(ideal, edges[-1] + 1), bins - (bands - band)))
     return edges
+
+
+LEARNED_BAND = 8  # learnt latents that make up one band
+
+
+def latent_band_edges(edges: list[int], kept: int, learned: int) -> list[int]:
+    """The edges of a split of `kept` bins, cut as `edges` say, and `learned` latents after them."""
+    low = [edge for edge in edges if edge < kept]
+    return [*low, *range(kept, kept + learned, LEARNED_BAND), kept + learned]
 
 
 class BandSplit(nn.Module):
@@ -270,6 +283,8 @@ class BandSplitConditioner(nn.Module):
         self.split = BandSplit(fine, 4, config.patch, width)
         self.unet = BandUNet(config.widths, config.blocks, config.heads)
         self.mask = BandMerge(fine, 2, config.patch, width)
+        if config.kept:
+            edges = latent_band_edges(edges, config.kept, config.learned)
         self.log_spread = BandMerge(edges, 2, config.patch, width)
 
     def forward(self, mixture: Tensor) -> Features:

@@ -56,6 +56,7 @@ class TrainingConfig:
         remix: probability that the accompaniment comes from another song.
         band_weight: exponent of the songs' weights when such an accompaniment is drawn.
         augment: the augmentations.
+        chunk: samples of a training chunk; 0 is as many as the model separates at once.
         seed: of weights, data, times and noise.
         log_every: steps between lines of the log.
         save_every: steps between checkpoints.
@@ -82,6 +83,7 @@ class TrainingConfig:
     remix: float = 0.5
     band_weight: float = 1.0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    chunk: int = 0
     seed: int = 0
     log_every: int = 50
     save_every: int = 1000

@@ -247,7 +247,7 @@ class Trainer:
     def _open_data(self) -> Steps:
         """This process's batches."""
         config, codec = self.config, self.model.codec
-        samples = self.settings.model.chunk
+        samples = config.chunk or self.settings.model.chunk
         chunks = open_chunks(
             self.settings.train_songs,
             ChunkConfig(
