@@ -59,7 +59,7 @@ def heads(model: SeparationModel) -> BandMerge:
 
 @torch.no_grad()
 def take_spread(model: SeparationModel, conditioner: SeparationModel) -> None:
-    """Copy the spread of the bands that are latents; a last band that is cut keeps its lower bins."""
+    """Copy the spread of the bands that are latents; of a band that is cut, its lower bins."""
     codec, patch = model.codec, model.config.conditioner.patch
     assert isinstance(codec, SmallEncodec)
     kept, begin = model.config.codec.kept, 0
@@ -88,7 +88,7 @@ def set_learned_spread(model: SeparationModel, error: Tensor) -> None:
     assert isinstance(codec, SmallEncodec)
     kept = model.config.codec.kept
     wanted = torch.log(error.clamp(min=1e-3)).reshape(2, codec.width)[:, kept:] + 1.5
-    groups = [layer for layer in heads(model).unfold][-(wanted.shape[1] // 8) :]
+    groups = list(heads(model).unfold)[-(wanted.shape[1] // 8) :]
     edges = range(0, wanted.shape[1] + 1, 8)
     for layer, (low, high) in zip(groups, pairwise(edges), strict=True):
         layer.weight.zero_()

@@ -1,6 +1,6 @@
 """Audio through a codec and back: what separation in its space can reach at best.
 
-    audio ─ resample ─► chunks ─ level ─► encode ─► + noise ─► decode ─► overlap-add ─ resample ─► audio
+    audio ─ resample ─► chunks ─► encode ─► + noise ─► decode ─► overlap-add ─ resample ─► audio
 
 Chunks, their crossfades and their levels are those with which the model separates.
 """

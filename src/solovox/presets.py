@@ -12,6 +12,15 @@ from typing import Any
 from torch import nn
 
 from solovox.codecs.base import Codec
+from solovox.codecs.encodec import (
+    ENCODEC_24K,
+    ENCODEC_48K,
+    Encodec,
+    EncodecConfig,
+    Encoder,
+    encoder_copy,
+    load_encoder_weights,
+)
 from solovox.codecs.encodec_small import SmallEncodec, SmallEncodecConfig
 from solovox.codecs.lapped import Lapped, LappedConfig
 from solovox.codecs.waveform import Waveform, WaveformConfig
@@ -26,6 +35,7 @@ from solovox.networks.band_split import (
 from solovox.networks.conditioner import Conditioner, ConditionerConfig
 from solovox.networks.generator import Generator, GeneratorConfig
 from solovox.networks.latent_bands import LatentBands, LatentBandsConfig
+from solovox.networks.latent_unet import LatentConditioner, LatentUNet, LatentUNetConfig
 from solovox.networks.nothing import Deaf, NothingConfig, Still
 from solovox.settings import parse_settings
 
@@ -55,6 +65,11 @@ class SamplingConfig:
 
 
 QUALITIES = ("fast", "balanced", "best")
+
+
+@dataclass(frozen=True)
+class LatentConditionerConfig(EncodecConfig):
+    """The settings of a conditioner that is a copy of EnCodec's encoder: the codec's own."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +111,26 @@ class ModelConfig:
         return qualities[quality]
 
 
+def _latent_conditioner(config: LatentConditionerConfig) -> LatentConditioner:
+    return LatentConditioner(encoder_copy(config))
+
+
 CODECS: dict[str, tuple[type, Callable[[Any], Codec]]] = {
     "waveform": (WaveformConfig, Waveform),
     "lapped": (LappedConfig, Lapped),
+    "encodec": (EncodecConfig, Encodec),
     "encodec-small": (SmallEncodecConfig, SmallEncodec),
 }
 CONDITIONERS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "diff-dmx": (ConditionerConfig, Conditioner),
     "band-split": (BandSplitConditionerConfig, BandSplitConditioner),
+    "encodec": (LatentConditionerConfig, _latent_conditioner),
     "none": (NothingConfig, Deaf),
 }
 GENERATORS: dict[str, tuple[type, Callable[[Any], nn.Module]]] = {
     "diff-dmx": (GeneratorConfig, Generator),
     "band-split": (BandSplitGeneratorConfig, BandSplitGenerator),
+    "latent-unet": (LatentUNetConfig, LatentUNet),
     "latent-bands": (LatentBandsConfig, LatentBands),
     "none": (NothingConfig, Still),
 }
@@ -159,6 +181,27 @@ ENCODEC_SMALL = ModelConfig(
 )
 """The codec of ldm-dmx-small by itself: to be trained and measured, not to separate with."""
 
+LDM_DMX_24K = ModelConfig(
+    "ldm-dmx-24k",
+    ENCODEC_24K,
+    LatentConditionerConfig(**vars(ENCODEC_24K)),
+    LatentUNetConfig(items=2),
+    chunk=1024 * 320,
+    overlap=0.1,
+    sampling=SamplingConfig(steps=50, start=1.0, eta=0.0, cutoff=0.0),
+)
+"""LDM-dmx on EnCodec's 24 kHz model, left and right as two items (arXiv 2511.20470)."""
+
+LDM_DMX_48K = replace(
+    LDM_DMX_24K,
+    name="ldm-dmx-48k",
+    codec=ENCODEC_48K,
+    conditioner=LatentConditionerConfig(**vars(ENCODEC_48K)),
+    generator=LatentUNetConfig(channels=129, condition_channels=129),
+    chunk=2048 * 320,
+)
+"""LDM-dmx on EnCodec's 48 kHz stereo model; the 129th channel is the level of its chunks."""
+
 LDM_DMX_SMALL = ModelConfig(
     "ldm-dmx-small",
     SmallEncodecConfig(),
@@ -173,7 +216,15 @@ LDM_DMX_SMALL = ModelConfig(
 
 PRESETS: dict[str, ModelConfig] = {
     preset.name: preset
-    for preset in (DIFF_DMX, DIFF_DMX_PLAIN, DIFF_DMX_SMALL, LDM_DMX_SMALL, ENCODEC_SMALL)
+    for preset in (
+        DIFF_DMX,
+        DIFF_DMX_PLAIN,
+        DIFF_DMX_SMALL,
+        LDM_DMX_24K,
+        LDM_DMX_48K,
+        LDM_DMX_SMALL,
+        ENCODEC_SMALL,
+    )
 }
 
 
@@ -194,6 +245,19 @@ def build_model(preset: ModelConfig | str) -> SeparationModel:
         _constructor(part, getattr(preset, part)) for part in ("codec", "conditioner", "generator")
     )
     return SeparationModel(preset, codec, conditioner, generator)
+
+
+def load_pretrained(model: SeparationModel) -> None:
+    """Give a fresh model EnCodec's weights, in the codec and in the conditioner.
+
+    Raises:
+        ModelError: if they cannot be had.
+    """
+    if isinstance(model.codec, Encodec):
+        model.codec.load_codec_weights()
+    encoder = getattr(model.conditioner, "encoder", None)
+    if isinstance(encoder, Encoder):
+        load_encoder_weights(encoder)
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 # A model's system by the kind of its codec; every other codec is Diff-DMX's waveform in disguise.
-SYSTEMS = {"encodec": "LDM-dmx"}
+SYSTEMS = {"encodec": "LDM-dmx", "encodec-small": "LDM-dmx"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def models(names: tuple[str, ...], as_json: bool) -> None:
         right = heading == "parameters"
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        millions = f"{row.parameters / 1e6:.1f} M"
+        millions = f"{row.parameters / 1e6:.1f} M" if row.parameters else "-"
         table.add_row(row.name, row.system, millions, row.licence, row.weights)
     Console().print(table)
 
@@ -57,10 +57,14 @@ def known_rows() -> list[Row]:
     rows = [row_of(info.name) for info in list_models()]
     for name in PRESETS:
         if name not in {row.name for row in rows}:
-            with torch.device("meta"):  # counts, without the memory
-                parameters = sum(p.numel() for p in build_model(name).parameters())
-            kind = config_to_json(PRESETS[name])["codec"]["kind"]
-            system = SYSTEMS.get(kind, "Diff-DMX")
+            config = config_to_json(PRESETS[name])
+            parameters = 0
+            if config["codec"]["kind"] != "encodec":  # that takes transformers, seconds to import
+                with torch.device("meta"):  # counts, without the memory
+                    parameters = sum(p.numel() for p in build_model(name).parameters())
+            system = SYSTEMS.get(config["codec"]["kind"], "Diff-DMX")
+            if config["generator"]["kind"] == "none":
+                system += ", codec alone"
             rows.append(Row(name, system, parameters, "-", f"none: solovox train {name}"))
     return rows
 

@@ -1,10 +1,10 @@
 """A small codec of EnCodec's parts that is a lapped transform before it has learnt anything.
 
-    audio ─ mid, side ─ strided conv ─► coefficients ─┬─► the lowest `kept` ──────────────► +  ─► latents
-                                      [bands, frames] └─► residual units ─ LSTM ─ conv ───► +
+    audio ─ mid, side ─ strided conv ─► coefficients ─┬─► the lowest `kept` ────────────► + ─► latents
+                                      [bands, frames] └─► residual units ─ LSTM ─ conv ─► +
 
-    latents ─┬─► the lowest `kept` bands, zeros above ─────────────────► + ─► strided conv back ─► audio
-             └─► conv ─ residual units ─ LSTM ─ conv ──► all bands ────► +
+    latents ─┬─► the lowest `kept` bands, zeros above ─► + ─► strided conv back ─► audio
+             └─► residual units ─ LSTM ─ conv ─────────► +
 
 Mid and side are two items of the same weights, as EnCodec's mono model takes the channels of a
 stereo song. As in EnCodec the strided convolution has a kernel of twice its stride, residual units
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from solovox.codecs.base import LatentCodec
 from solovox.codecs.lapped import Lapped, LappedConfig
-from solovox.diffusion.refinement import butterworth_highpass
 
 
 @dataclass(frozen=True)

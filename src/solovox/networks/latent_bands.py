@@ -1,8 +1,8 @@
 """The small latent generator: LDM-dmx's design on tokens of bands, around the estimate.
 
-The small codec's latents are the low bands of a lapped transform and some learnt channels, so that
-they can be cut into bands as a spectrum is (`networks.band_split`), eight learnt latents counting as
-one band. The velocity is what `band_split` derives around the conditioner's Gaussian prior N(μ, r²).
+The small codec's latents are the low bands of a lapped transform and some learnt channels, so they
+can be cut into bands as a spectrum is (`networks.band_split`); eight learnt latents count as one
+band. The velocity is what `band_split` derives around the conditioner's Gaussian prior N(μ, r²).
 
     mixture's latents ─► tokens ─► folded to a level's rate ─┐
     conditioner's tokens of that level ──────────────────────┴─► concatenated, merged: deep levels
@@ -107,7 +107,7 @@ class LatentBandUNet(BandUNet):
         )
 
     def heard(self, mixture: Tensor, tokens: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """What enters at each injected level: the mixture's tokens, folded, and the conditioner's."""
+        """What enters at each injected level: the mixture's tokens and the conditioner's."""
         folded = self.padded(mixture)
         conditions = {}
         for depth, own in enumerate(tokens):
@@ -118,7 +118,7 @@ class LatentBandUNet(BandUNet):
         return conditions
 
     def padded(self, x: Tensor) -> Tensor:
-        """Tokens with zeros behind the last, in both directions, so that all levels come out even."""
+        """Tokens with zeros behind the last, both ways, so that all levels come out even."""
         return F.pad(x, (0, -x.shape[3] % self.stride, 0, -x.shape[2] % self.stride))
 
     def correction(self, x: Tensor, time: Tensor, conditions: dict[str, Tensor]) -> Tensor:
@@ -173,9 +173,7 @@ class LatentBands(nn.Module):
         conditions = self.unet.heard(
             self.split_mixture(self.folded(features.mixture, 2)), features.embeddings
         )
-        tokens = self.unet.correction(
-            self.split(self.folded(inputs, 6)), self.time(t), conditions
-        )
+        tokens = self.unet.correction(self.split(self.folded(inputs, 6)), self.time(t), conditions)
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)
         velocity: Tensor = (
             a * s * (1 - spread.square()) / scale * z - s * mean + spread / scale * correction
@@ -183,7 +181,7 @@ class LatentBands(nn.Module):
         return velocity
 
     def folded(self, x: Tensor, features: int) -> Tensor:
-        """Channels [batch, features·width, frames] as a spectrum [batch, features, width, frames]."""
+        """[batch, features·width, frames] as a spectrum [batch, features, width, frames]."""
         return x.reshape(len(x), features, -1, x.shape[-1])
 
     def limited(self, spread: Tensor, mixture: Tensor) -> Tensor:

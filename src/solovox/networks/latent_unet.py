@@ -40,11 +40,13 @@ class LatentUNetConfig(UNetConfig):
 
     The paper states that time enters by FiLM and the mixture at the deeper levels. All sizes are
     ours: five levels, 90.5 M parameters, the lower three injected and with attention; EnCodec's 128
-    latent channels.
+    latent channels. Where a codec takes left and right apart, `items` is 2: each is an item of its
+    own for the network, too.
     """
 
     channels: int = 128
     condition_channels: int = 128
+    items: int = 1
     injection: Injection = "deep"
     widths: tuple[int, ...] = (256, 384, 512, 768, 1024)
     factors: tuple[int, ...] = (1, 2, 2, 2, 2)
@@ -78,21 +80,27 @@ class LatentUNet(nn.Module):
         """
         if isinstance(features, PreparedFeatures):
             return features
-        latents = to_image(pad_right(features.embeddings[0], self.unet.multiple))
+        latents = self._apart(features.embeddings[0])
+        latents = to_image(pad_right(latents, self.unet.multiple))
         return PreparedFeatures.of(
             features, tuple(to_sequence(match(latents)) for match in self.match)
         )
 
     def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
-        """Return the velocity [batch, channels, frames].
+        """Return the velocity, [batch, items·channels, frames].
 
         Args:
-            x_t: noisy latents of the vocals [batch, channels, frames], at least one frame.
+            x_t: noisy latents of the vocals [batch, items·channels, frames], at least one frame.
             t: diffusion time [batch], in [0, 1].
             features: the conditioner's for the mixture of these frames, or `prepare`'s of them.
         """
-        velocity: Tensor = self.unet(x_t, t, self.prepare(features).embeddings)
-        return velocity
+        times = t.repeat_interleave(self.config.items)
+        velocity: Tensor = self.unet(self._apart(x_t), times, self.prepare(features).embeddings)
+        return velocity.reshape(x_t.shape)
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """Latents [batch, items·channels, frames] as [batch·items, channels, frames]."""
+        return x.reshape(len(x) * self.config.items, -1, x.shape[-1])
 
 
 class LatentConditioner(nn.Module):

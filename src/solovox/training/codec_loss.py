@@ -1,6 +1,6 @@
 """What a codec learns from: audio that went through it against the audio itself.
 
-    loss = wave · ‖y - ŷ‖ / ‖y‖  +  stft · Σ (spectral convergence + log-magnitude)  +  mel · log-mel
+    loss = wave · ‖y - ŷ‖/‖y‖  +  stft · (spectral convergence + log-magnitude)  +  mel · log-mel
 
 The first term asks for the waveform, phase and all, in units of what separates decibels; the others
 for spectra where the phase cannot be had. Both the vocals and their mixtures are coded: the one
@@ -94,13 +94,13 @@ class CodecLoss(nn.Module):
 
 def relative_error(estimate: Tensor, target: Tensor) -> Tensor:
     """The error's level over the target's, averaged over items [batch, …]; 0.1 is 20 dB."""
-    error, size = ((x.flatten(1).square().mean(1) + 1e-8).sqrt() for x in (estimate - target, target))
+    error, size = (
+        (x.flatten(1).square().mean(1) + 1e-8).sqrt() for x in (estimate - target, target)
+    )
     return (error / size.clamp(min=QUIET)).mean()
 
 
-def spectral_distances(
-    estimate: Tensor, target: Tensor, sample_rate: int
-) -> tuple[Tensor, Tensor]:
+def spectral_distances(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
     """(spectral convergence and the log-magnitudes' distance, the mean of three resolutions; the
     distance of log mel spectra, at the finest of them)."""
     total = mel = estimate.new_zeros(())

@@ -212,6 +212,22 @@ RECIPES: dict[str, TrainingConfig] = {
         save_every=100,
         validate_every=200,
     ),
+    "ldm-dmx-small": TrainingConfig(
+        max_steps=600,
+        batch_size=4,
+        learning_rate=1e-3,
+        warmup=20,
+        ema=0.99,
+        stages=(Stage(400, ("conditioner",)), Stage()),
+        loss=LossConfig(estimate_kind="rms", coefficients=0.5),
+        silence_keep=0.2,
+        remix=0.8,
+        band_weight=0.35,
+        augment=AugmentConfig(pitch=0.8, eq=0.6, width=0.3, gain_db=5.0),
+        chunk=131_072,
+        save_every=20,
+        validate_every=100,
+    ),
     "ldm-dmx": TrainingConfig(augment=PAPER, stages=(Stage(600_000, ("conditioner",)), Stage())),
 }
 """How each preset is trained: the papers' as published (what they leave open is ours: the learning

@@ -19,12 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from solovox.checkpoint import load_model
+from solovox.codecs.base import LatentCodec
 from solovox.coding import Coder
 from solovox.data.chunks import ChunkConfig
 from solovox.data.shards import open_chunks
 from solovox.errors import ModelError, SolovoxError
 from solovox.model import SeparationModel
-from solovox.presets import build_model
+from solovox.presets import build_model, load_pretrained
 from solovox.separator import Separator
 from solovox.training.batches import Batch, Steps, load, memory_told
 from solovox.training.codec_loss import CodecLoss
@@ -37,6 +38,8 @@ from solovox.training.run import BEST, LAST, Run, write_run
 from solovox.training.state import load_state, save_state, written_whole
 from solovox.training.stopping import StopSignal
 from solovox.training.validation import mean_scores, song_names, validate
+
+FIT_CHUNKS = 16  # on which the latents' statistics are measured
 
 
 class Trainer:
@@ -59,13 +62,14 @@ class Trainer:
         self.workers = workers
         torch.manual_seed(self.config.seed)
         self.model = _fresh_model(run).to(self.fabric.device)
+        self.steps = self._open_data()
+        self._fit_codec()
         self.ema = EMA(self.model, self.config.ema)
         self.parts = OBJECTIVES[self.config.objective]
         self.optimizer = torch.optim.AdamW(
             _decay_groups(self.model, self.parts, self.config.weight_decay),
             lr=self.config.learning_rate,
         )
-        self.steps = self._open_data()
         self.valid = run.valid_songs
         if self.valid is not None:
             song_names(self.valid)
@@ -244,6 +248,17 @@ class Trainer:
             "resume from the last checkpoint with a lower --learning-rate"
         )
 
+    def _fit_codec(self) -> None:
+        """Measure the statistics of latents that have none yet, on the first chunks' vocals."""
+        codec, config = self.model.codec, self.config
+        known = not isinstance(codec, LatentCodec) or bool(codec.fitted)
+        if known or config.objective != "separation" or (self.out / LAST).exists():
+            return
+        pairs = [self.steps.chunks[index] for index in range(FIT_CHUNKS)]
+        mixture, vocals = (torch.stack(audio) for audio in zip(*pairs, strict=True))
+        audio = (vocals / self.model.level(mixture)).to(self.fabric.device)
+        cast(LatentCodec, codec.eval()).fit(audio)
+
     def _open_data(self) -> Steps:
         """This process's batches."""
         config, codec = self.config, self.model.codec
@@ -296,7 +311,9 @@ def _fresh_model(run: Run) -> SeparationModel:
         ModelError: if the other model cannot be loaded or does not fit.
     """
     model = build_model(run.model)
-    if run.init is not None:
+    if run.init is None:
+        load_pretrained(model)
+    else:
         try:
             model.load_state_dict(load_model(run.init).state_dict())
         except RuntimeError as error:
