@@ -26,6 +26,7 @@ COMMANDS = {
     "refine": "solovox.cli.refine:refine",
     "separate": "solovox.cli.separate:separate",
     "studio": "solovox.cli.studio:studio",
+    "study": "solovox.cli.study:study",
     "train": "solovox.cli.train:train",
 }
 """Name of the command → "module:function"."""

@@ -1,10 +1,10 @@
 """A small codec of EnCodec's parts that is a lapped transform before it has learnt anything.
 
-    audio ─ mid, side ─ strided conv ─► coefficients ─┬─► the lowest `kept` ────────────► + ─► latents
-                                      [bands, frames] └─► residual units ─ LSTM ─ conv ─► +
+    audio ─ mid, side ─ strided conv ─► coefficients ─┬─► the lowest `kept` ───► + ─► latents
+                                      [bands, frames] └─► units ─ LSTM ─ conv ─► +
 
-    latents ─┬─► the lowest `kept` bands, zeros above ─► + ─► strided conv back ─► audio
-             └─► residual units ─ LSTM ─ conv ─────────► +
+    latents ─┬─► the lowest `kept`, zeros above ─► + ─► strided conv back ─► audio
+             └─► units ─ LSTM ─ conv ────────────► +
 
 Mid and side are two items of the same weights, as EnCodec's mono model takes the channels of a
 stereo song. As in EnCodec the strided convolution has a kernel of twice its stride, residual units
