@@ -4,25 +4,26 @@
 
 CODEC is a model folder of encodec-small, CONDITIONER one of diff-dmx-small, DATA a data set. The
 conditioner hears the same mixture in both, so it is taken as it is; its spread is that of the low
-bands, in the latents' scale, and of the learnt latents the error that its estimate makes on DATA.
+bands, in the latents' scale; that of the learnt latents is fitted to its estimate's errors on DATA.
 The latents' statistics are measured on DATA's vocals first. The generator is new.
 """
 
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from solovox.checkpoint import load_model, save_model
 from solovox.codecs.encodec_small import SmallEncodec
 from solovox.data.chunks import ChunkConfig, TrainingChunks
 from solovox.model import SeparationModel
-from solovox.networks.band_split import BandMerge
+from solovox.networks.band_split import LEARNED_BAND, BandMerge
 from solovox.presets import build_model
 
-CHUNKS, SAMPLES = 24, 131_072
+CHUNKS, SAMPLES = 20, 131_072
+RIDGE = 1e-3
 
 
 def start(codec: SeparationModel, conditioner: SeparationModel, data: Path) -> SeparationModel:
@@ -41,13 +42,7 @@ def start(codec: SeparationModel, conditioner: SeparationModel, data: Path) -> S
     trunk = {k: v for k, v in old.items() if not k.startswith("log_spread.unfold")}
     model.conditioner.load_state_dict({**new, **trunk})
     take_spread(model, conditioner)
-    with torch.inference_mode():
-        errors = []
-        for one, sung in zip(mixture.split(1), vocals.split(1), strict=True):
-            mean = model.condition(one).mean
-            assert mean is not None
-            errors.append((model.codec.encode(sung) - mean).square().mean(dim=(0, 2)))
-    set_learned_spread(model, torch.stack(errors).mean(dim=0).sqrt())
+    fit_learned_spread(model, mixture, vocals)
     return model
 
 
@@ -82,17 +77,37 @@ def rows(values: Tensor, patch: int) -> Tensor:
 
 
 @torch.no_grad()
-def set_learned_spread(model: SeparationModel, error: Tensor) -> None:
-    """Set the learnt latents' spread to a constant each."""
-    codec, patch = model.codec, model.config.conditioner.patch
+def fit_learned_spread(model: SeparationModel, mixture: Tensor, vocals: Tensor) -> None:
+    """Fit the learnt latents' spread: least squares of the error's logarithm on the head's hidden
+    values. For a normal error of deviation r the mean of log|error| is log r - 0.635."""
+    codec, head, patch = model.codec, heads(model), model.config.conditioner.patch
     assert isinstance(codec, SmallEncodec)
-    kept = model.config.codec.kept
-    wanted = torch.log(error.clamp(min=1e-3)).reshape(2, codec.width)[:, kept:] + 1.5
-    groups = list(heads(model).unfold)[-(wanted.shape[1] // 8) :]
-    edges = range(0, wanted.shape[1] + 1, 8)
-    for layer, (low, high) in zip(groups, pairwise(edges), strict=True):
-        layer.weight.zero_()
-        layer.bias.copy_(wanted[:, low:high].T[:, :, None].expand(-1, -1, patch).reshape(-1))
+    kept, learned = model.config.codec.kept, model.config.codec.learned
+    tokens = -(-codec.frames(SAMPLES) // patch)
+    hidden: list[Tensor] = []
+    watch = head.hidden.register_forward_hook(
+        lambda *call: hidden.append(F.gelu(call[2])[:, :, :tokens])
+    )
+    targets = []
+    for one, sung in zip(mixture.split(1), vocals.split(1), strict=True):
+        mean = model.condition(one).mean
+        assert mean is not None
+        error = (codec.encode(sung) - mean).reshape(2, codec.width, -1)[:, kept:]
+        error = F.pad(error, (0, -error.shape[-1] % patch)).unflatten(2, (-1, patch))
+        targets.append(
+            torch.log(error.abs() + 1e-3).permute(2, 1, 0, 3)
+        )  # steps, latents, 2, patch
+    watch.remove()
+    x, y = torch.cat(hidden, dim=2)[0], torch.cat(targets) + 0.635 + 1.5
+    bands = range(len(head.unfold) - learned // LEARNED_BAND, len(head.unfold))
+    for i, band in enumerate(bands):
+        rows_in = F.pad(x[band].double(), (0, 1), value=1.0)
+        rows_out = y[:, i * LEARNED_BAND : (i + 1) * LEARNED_BAND].flatten(1).double()
+        ridge = RIDGE * len(rows_in) * torch.eye(rows_in.shape[1], dtype=torch.float64)
+        solved = torch.linalg.solve(rows_in.T @ rows_in + ridge, rows_in.T @ rows_out).float()
+        layer = head.unfold[band]
+        layer.weight.copy_(solved[:-1].T)
+        layer.bias.copy_(solved[-1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Codecs train in the same loop, and their latents' statistics are measured before they are used."""
+"""Codecs train in the same loop; latents' statistics are measured before they are used."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -104,9 +104,10 @@ class SmallEncodec(LatentCodec):
         self.encoder = Network(config.bands, config.encoder_width, self.width, dilations)
         self.decoder = Network(self.width, config.decoder_width, config.bands, dilations)
         with torch.no_grad():
-            for linear, rows in ((self.encoder[-1], config.kept), (self.decoder[-1], config.bands)):
-                linear.weight[:rows] = 0
-                linear.bias.zero_()
+            for network, rows in ((self.encoder, config.kept), (self.decoder, config.bands)):
+                weight, bias = network[-1].parameters()
+                weight[:rows] = 0
+                bias.zero_()
 
     def frames(self, samples: int) -> int:
         """One frame every `hop` samples and one more for the overlap at the end."""
@@ -118,7 +119,8 @@ class SmallEncodec(LatentCodec):
         coefficients = self.transform.encode(audio).reshape(2 * len(audio), c.hop, -1)
         linear = F.pad(coefficients[:, : c.kept], (0, 0, 0, c.learned))
         learned = self.encoder(coefficients[:, : c.bands]).float()
-        return (linear + learned).reshape(len(audio), self.channels, -1)
+        latents: Tensor = linear + learned
+        return latents.reshape(len(audio), self.channels, -1)
 
     def audio(self, latents: Tensor, samples: int) -> Tensor:
         """The audio of latents, cut to `samples` samples."""
