@@ -49,6 +49,7 @@ class Codec(nn.Module, ABC):
         """
         raise SolovoxError("this model's codec has no frequencies to follow; give a cutoff in Hz")
 
+
 class LatentCodec(Codec):
     """A codec with learnt latents, scaled to a standard deviation of at most one.
 
