@@ -30,12 +30,16 @@ def write_song(path: Path, minutes: float) -> None:
     """Chords that change every second, with some noise, written block by block."""
     generator = np.random.default_rng(0)
     time_in_block = np.arange(RATE) / RATE
+    chords = []
+    for _ in range(32):
+        hertz = 220 * 2 ** (generator.integers(0, 24, (2, 3, 1)) / 12)
+        chord = np.sin(2 * np.pi * hertz * time_in_block).mean(axis=1)
+        noise = generator.standard_normal((2, RATE))
+        chords.append((0.3 * chord + 0.02 * noise).astype(np.float32))
     with AudioWriter(path, RATE, 2, "pcm16") as writer:
-        for _ in range(round(60 * minutes)):
-            hertz = 220 * 2 ** (generator.integers(0, 24, (2, 3, 1)) / 12)
-            chord = np.sin(2 * np.pi * hertz * time_in_block).mean(axis=1)
-            noise = generator.standard_normal((2, RATE))
-            writer.write((0.3 * chord + 0.02 * noise).astype(np.float32))
+        for _ in range(round(60 * minutes)):  # each second another, and as loud as no other
+            chord = chords[generator.integers(len(chords))]
+            writer.write(chord * np.float32(generator.uniform(0.5, 1)))
 
 
 def without_networks(chunk: int):

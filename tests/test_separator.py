@@ -262,7 +262,7 @@ def test_types_in_are_types_out_and_input_is_left_alone(oracle):
         (np.zeros((100, 2), np.float32), "transpose"),
         (np.zeros((2, 0), np.float32), "no samples"),
         (np.full((2, 100), np.nan, np.float32), "NaN"),
-        (np.full((2, 100), np.inf, np.float32), "NaN or infinite"),
+        (np.full((2, 100), np.inf, np.float32), "infinite"),
         (np.zeros((2, 100), np.int16), "floating point"),
         ([[0.0, 1.0]], "floating point"),
     ],
@@ -453,3 +453,79 @@ def test_a_reader_can_be_streamed(oracle, tmp_path):
         streamed = joined(separator.stream(reader.blocks(500), reader.sample_rate))
     offline = separator.separate(*read_audio(tmp_path / "a.flac"))
     np.testing.assert_array_equal(streamed["vocals"], offline["vocals"])
+
+
+# What is no number, no path, no sound
+
+
+@pytest.mark.parametrize("rate", ["44100", None, float("nan"), 44100.5, 0, -8000, 10**9, True, []])
+def test_a_rate_that_is_none_is_one_line(oracle, tmp_path, rate):
+    write_audio(tmp_path / "a.wav", song(100), RATE)
+    for use in (
+        lambda: Separator(oracle()).separate(song(100), rate),
+        lambda: write_audio(tmp_path / "b.wav", song(100), rate),
+        *([lambda: read_audio(tmp_path / "a.wav", rate)] if rate is not None else []),
+    ):
+        with pytest.raises(AudioError, match="Hz") as error:
+            use()
+        assert "\n" not in str(error.value)
+    assert Separator(oracle()).separate(song(100), np.float64(RATE))["vocals"].shape == (2, 100)
+
+
+@pytest.mark.parametrize("path", [None, 5, 1.5, b"x.wav", object(), ["a.wav"], "a\0.wav", "", "."])
+def test_a_path_that_is_none_is_one_line(oracle, path):
+    with pytest.raises(AudioError) as error:
+        read_audio(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_file_is_no_audio(tmp_path):
+    (tmp_path / "a.txt").write_text("x" * 100)
+    with (tmp_path / "a.txt").open() as file, pytest.raises(AudioError, match="bytes"):
+        read_audio(file)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"steps": "two"}, {"steps": 2.5}, {"steps": 10**9}, {"steps": True}, {"eta": "much"},
+     {"eta": float("nan")}, {"start": float("nan")}, {"cutoff": float("nan")}, {"seed": 1.5},
+     {"seed": "x"}, {"takes": 1.5}, {"batch_size": "4"}],
+)  # fmt: skip
+def test_numbers_that_are_none_are_one_line(oracle, setting):
+    (name,) = setting
+    with pytest.raises(SolovoxError, match=name) as error:
+        Separator(oracle(), **setting)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), 1e9, "3"])
+def test_a_gain_that_is_none_is_one_line(oracle, tmp_path, gain):
+    write_audio(tmp_path / "a.wav", song(100), RATE)
+    with pytest.raises(SolovoxError, match="gain must be"):
+        Separator(oracle()).separate_file(tmp_path / "a.wav", tmp_path / "out", gain=gain)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("level", [1e11, 1e30, 3e38, 1e300])
+def test_absurdly_loud_arrays_are_refused_as_files_are(oracle, level):
+    kind = np.float64 if level > 1e38 else np.float32
+    audio = np.full((2, 100), level, kind)
+    with pytest.raises(AudioError, match="absurdly large"):
+        Separator(oracle()).separate(audio, RATE)
+    loud = Separator(oracle()).separate(np.full((2, 100), 1e9, np.float32), RATE)
+    assert np.isfinite(loud["vocals"]).all()
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, bool, complex, object])
+def test_arrays_of_other_kinds_are_refused_with_a_hint(oracle, kind):
+    with pytest.raises(AudioError, match="divide 16-bit integers"):
+        Separator(oracle()).separate(np.zeros((2, 100), kind), RATE)
+    half = torch.from_numpy(song(100)).to(torch.bfloat16)
+    assert Separator(oracle()).separate(half, RATE)["vocals"].dtype == torch.float32
+
+
+def test_a_gain_is_the_same_for_both_stems(oracle, tmp_path):
+    write_audio(tmp_path / "a.wav", song(900), RATE)
+    paths = Separator(oracle(0.7)).separate_file(tmp_path / "a.wav", tmp_path, gain=-6.0)
+    total = sum(read_audio(path)[0] for path in paths.values())
+    np.testing.assert_allclose(total, song(900) * np.float32(10**-0.3), atol=1e-6)

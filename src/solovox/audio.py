@@ -19,6 +19,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def read_audio(
         AudioError: as `AudioReader`, or if `offset` lies past the end.
     """
     with AudioReader(path, sample_rate) as reader:
-        if not (0 <= offset < math.inf and (duration is None or 0 < duration < math.inf)):
+        if not is_number(offset) or not (duration is None or is_number(duration)):
+            raise AudioError(f"{reader.name}: offset and duration must be numbers of seconds")
+        if not (offset >= 0 and (duration is None or duration > 0)):
             raise AudioError(f"{reader.name}: offset must be at least 0 s and duration above 0 s")
         if start := round(offset * reader.sample_rate):
             reader.seek(start, exact=False)
@@ -102,7 +105,10 @@ def write_audio(
     path: PathOrFile, audio: npt.ArrayLike, sample_rate: int, subtype: str | None = None
 ) -> None:
     """Write audio [channels, samples] to a file, whole or not at all; see `AudioWriter`."""
-    samples = np.asarray(audio, dtype=np.float32)
+    try:
+        samples = np.asarray(audio, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise AudioError(f"{label(path)}: not written, for it is no audio: {error}") from error
     with AudioWriter(path, sample_rate, len(samples) if samples.ndim else 0, subtype) as writer:
         writer.write(samples)
 
@@ -110,6 +116,20 @@ def write_audio(
 def resampled_length(samples: int, rate_in: int, rate_out: int) -> int:
     """Return round(samples * rate_out / rate_in), ties up; at least 1 if there are any samples."""
     return max((2 * samples * rate_out + rate_in) // (2 * rate_in), int(samples > 0))
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number: neither a truth value nor NaN nor infinite."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole_rate(rate: Any, name: str) -> int:
+    """Return a sample rate as an integer; raise AudioError if it is none, or out of range."""
+    if not is_number(rate) or rate != int(rate) or not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(
+            f"{name}: cannot work at {rate!r} Hz; give a whole number, {RATES[0]} to {RATES[1]}"
+        )
+    return int(rate)
 
 
 class StreamResampler:
@@ -164,9 +184,11 @@ class AudioReader:
         self._path, self.name = path, label(path)
         with contextlib.ExitStack() as self._opened:  # closes what was opened if anything fails
             self._source = source = open_source(path, self.name, self._opened)
-            self.sample_rate = sample_rate or source.sample_rate
+            self.sample_rate = source.sample_rate
+            if sample_rate is not None:
+                self.sample_rate = whole_rate(sample_rate, self.name)
             self.channels, self.seconds = source.channels, source.seconds
-            self._refuse_odd(source.sample_rate, self.sample_rate)
+            self._refuse_odd(source.sample_rate)
             self._opened = self._opened.pop_all()
         self._position = self._skip_in = self._skip_out = 0
         self.frames = source.frames
@@ -215,18 +237,17 @@ class AudioReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _refuse_odd(self, *rates: int) -> None:
+    def _refuse_odd(self, rate: int) -> None:
         if self.channels not in (1, 2):
             raise AudioError(
                 f"{self.name}: has {self.channels} channels; solovox takes mono or stereo; "
                 "fold it down first, e.g. `ffmpeg -i FILE -ac 2 out.wav`"
             )
-        for rate in rates:
-            if not RATES[0] <= rate <= RATES[1]:
-                raise AudioError(
-                    f"{self.name}: {rate} Hz is out of range, {RATES[0]} to {RATES[1]} Hz; "
-                    "resample it first, e.g. `ffmpeg -i FILE -ar 44100 out.wav`"
-                )
+        if not RATES[0] <= rate <= RATES[1]:
+            raise AudioError(
+                f"{self.name}: {rate} Hz is out of range, {RATES[0]} to {RATES[1]} Hz; "
+                "resample it first, e.g. `ffmpeg -i FILE -ar 44100 out.wav`"
+            )
 
     def _reopen(self) -> None:
         if not (isinstance(self._path, str | os.PathLike) or self._path.seekable()):
@@ -306,7 +327,8 @@ class AudioWriter:
         self, path: PathOrFile, sample_rate: int, channels: int, subtype: str | None = None
     ) -> None:
         self.name = label(path)
-        self.sample_rate, self.channels = sample_rate, channels
+        self.sample_rate = sample_rate = whole_rate(sample_rate, self.name)
+        self.channels = channels
         self.frames = self.clipped = 0
         self.peak = 0.0
         self._samples_crc = 0
@@ -319,8 +341,10 @@ class AudioWriter:
             raise AudioError(
                 f"{self.name}: {suffix[1:]} holds no {subtype}; choose {' or '.join(subtypes)}"
             )
-        if channels not in (1, 2) or not RATES[0] <= sample_rate <= RATES[1]:
-            raise AudioError(f"{self.name}: cannot hold {channels} channels at {sample_rate} Hz")
+        if channels not in (1, 2):
+            raise AudioError(f"{self.name}: cannot hold {channels} channels; give 1 or 2")
+        if not (self._target or hasattr(path, "write")):
+            raise AudioError(f"{self.name}: give a file name, or a file open for writing bytes")
         if self._target and self._target.is_dir():
             raise AudioError(f"{self.name}: is a folder; give a file name")
         self._bits = BITS.get(subtypes[subtype])

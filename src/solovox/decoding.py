@@ -9,6 +9,7 @@ A file that ends before its header says is an error: half a song must never pass
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import stat
@@ -52,8 +53,13 @@ def open_source(
     """
     if isinstance(path, str | os.PathLike):
         file = opened.enter_context(_open_file(path, name))
-    else:
+    elif hasattr(path, "read") and not isinstance(path, io.TextIOBase):
         file = path
+    else:
+        raise AudioError(
+            f"{name}: is neither a file name nor a file open for reading bytes, but a "
+            f"{type(path).__name__}"
+        )
     if _for_soundfile(file, name):
         try:
             return SoundFileSource(_Quiet(file), name, opened)

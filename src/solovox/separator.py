@@ -14,13 +14,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,13 +32,15 @@ import torch
 from torch import Tensor
 
 from solovox.audio import (
-    RATES,
+    LOUDEST,
     WARM_UP,
     AudioReader,
     AudioWriter,
     StreamResampler,
+    is_number,
     remove_leftovers,
     resampled_length,
+    whole_rate,
 )
 from solovox.averaging import RunningMean, take_seed
 from solovox.checkpoint import load_model
@@ -46,6 +51,7 @@ from solovox.diffusion.sampling import SAMPLERS, warm_start
 from solovox.diffusion.schedule import SPACINGS, times
 from solovox.errors import AudioError, ModelError, SolovoxError
 from solovox.model import SeparationModel
+from solovox.names import below
 from solovox.precision import PRECISIONS, autocast
 from solovox.presets import SamplingConfig
 from solovox.redo import Region, splice
@@ -60,6 +66,8 @@ Progress = Callable[[float], None]
 """Told the share that is done, 0 to 1."""
 
 STEMS = ("vocals", "accompaniment")
+MOST_STEPS = 10_000
+MOST_GAIN = 120  # dB
 BLOCK = 65_536  # samples read at once
 BATCH = {"cuda": 4}  # chunks at once where there is room
 
@@ -219,10 +227,11 @@ class Separator:
             SolovoxError: if the region is empty, or not within the song.
         """
         mixture = _as_array(audio)
+        sample_rate = whole_rate(sample_rate, "audio")
         seconds = mixture.shape[1] / sample_rate
-        if not 0 <= start < end or start >= seconds:
+        if not (is_number(start) and is_number(end) and 0 <= start < end and start < seconds):
             raise SolovoxError(
-                f"no region from {start:g} to {end:g} s; choose one within the song's {seconds:g} s"
+                f"no region from {start} to {end} s; choose one within the song's {seconds:g} s"
             )
         old = {name: _as_array(stem) for name, stem in stems.items()}
         if set(old) != set(STEMS) or any(stem.shape != mixture.shape for stem in old.values()):
@@ -280,6 +289,9 @@ class Separator:
             AudioError: if the song cannot be read or a stem cannot be written; nothing is left,
                 but for what `resume` keeps.
         """
+        if not stems or not set(stems) <= set(STEMS):
+            raise SolovoxError(f"stems are {' and '.join(STEMS)}, not {', '.join(map(str, stems))}")
+        check_gain(gain)
         if uncertainty and self.sampling.takes < 2:
             raise SolovoxError("an uncertainty map needs 2 takes or more")
         paths = {
@@ -403,13 +415,27 @@ class Separator:
         ext: str = "wav",
     ) -> Path:
         """The file in which `separate_file` puts a stem of a song."""
-        name = _below(Path(song).stem if track is None else track)
-        fields = {"track": name, "trackext": Path(song).suffix[1:], "stem": stem, "ext": ext}
+        fields = {
+            "track": below(Path(song).stem if track is None else track),
+            "trackext": Path(song).suffix[1:],
+            "stem": stem,
+            "ext": ext,
+        }
         try:
-            return Path(out) / _below(self.model.config.name) / filename.format(**fields)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            parsed = list(Formatter().parse(filename))
+        except ValueError:
+            parsed = [("", "", None, None)]
+        # Names alone: a width such as {track:999999999} would fill memory.
+        if any(
+            field is not None and (field not in fields or spec or conversion)
+            for _, field, spec, conversion in parsed
+        ):
             names = ", ".join(f"{{{field}}}" for field in fields)
-            raise SolovoxError(f"file name '{filename}' is no template; use {names}") from error
+            raise SolovoxError(f"file name '{filename}' is no template; use {names}")
+        relative = filename.format(**fields)
+        if relative.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", relative):
+            raise SolovoxError(f"file name '{filename}' leads out of the folder; leave '..' out")
+        return Path(out) / below(self.model.config.name) / below(relative)
 
     def stream(
         self,
@@ -446,10 +472,7 @@ class Separator:
         if vocals is not None and self.sampling.steps and self.sampling.start == 1:
             raise SolovoxError("start 1 is noise and would forget the vocals; choose less, as 0.3")
         beside = None if vocals is None else Beside(vocals, sample_rate, name)
-        if not RATES[0] <= sample_rate <= RATES[1]:
-            raise AudioError(
-                f"{name}: cannot work at {sample_rate} Hz; {RATES[0]} to {RATES[1]} Hz"
-            )
+        sample_rate = whole_rate(sample_rate, name)
         rate = self.sample_rate
         chunks = frames and self.plan.count(resampled_length(frames, sample_rate, rate))
         wanted = None
@@ -638,7 +661,7 @@ class Separator:
 
     def _state_of(self, song: str | Path, out: str | Path, track: str | None) -> SongState:
         name = f"{Path(song).stem if track is None else track}\n{Path(song).suffix}"
-        return SongState(Path(out) / _below(self.model.config.name) / FOLDER, name)
+        return SongState(Path(out) / below(self.model.config.name) / FOLDER, name)
 
     @cached_property
     def _model_digest(self) -> str:
@@ -673,8 +696,20 @@ class Separator:
 
     def _check_settings(self, nyquist: float) -> None:
         s = self.sampling
+        whole = {
+            "steps": s.steps,
+            "takes": s.takes,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
+        for name, number in whole.items():
+            if not isinstance(number, Integral) or isinstance(number, bool):
+                raise SolovoxError(f"{name} must be a whole number, not {number!r}")
+        for name, number in (("start", s.start), ("eta", s.eta), ("cutoff", s.cutoff)):
+            if not is_number(number) and not (name == "cutoff" and isinstance(number, str)):
+                raise SolovoxError(f"{name} must be a number, not {number!r}")
         for name, value, good, wanted in (
-            ("steps", s.steps, s.steps >= 0, "0 or more"),
+            ("steps", s.steps, 0 <= s.steps <= MOST_STEPS, f"0 to {MOST_STEPS}"),
             ("start", s.start, 0 < s.start <= 1, "above 0 and at most 1"),
             ("eta", s.eta, 0 <= s.eta <= 1, "0 to 1"),
             (
@@ -789,6 +824,12 @@ def generate_takes(
         yield model.codec.decode(x0, mixture.shape[-1]) * level
 
 
+def check_gain(gain: float) -> None:
+    """Raise a SolovoxError if a gain in dB is no number, or absurd."""
+    if not (is_number(gain) and abs(gain) <= MOST_GAIN):
+        raise SolovoxError(f"gain must be a number from -{MOST_GAIN} to {MOST_GAIN} dB, not {gain}")
+
+
 def warn_of_clipping(name: str, writers: Iterable[AudioWriter], gain: float = 0.0) -> None:
     """Log how many samples of a song's stems were clipped, and the gain in dB that would do."""
     writers = list(writers)
@@ -901,18 +942,27 @@ def _resampled(blocks: Iterable[FloatArray], rate_in: int, rate_out: int) -> Ite
 def _as_array(audio: npt.NDArray[np.floating] | Tensor) -> FloatArray:
     """The audio as float32; a view of it where it is that already."""
     if isinstance(audio, Tensor):
-        audio = audio.detach().cpu().numpy()
+        audio = audio.detach().cpu()
+        audio = (audio.float() if audio.dtype == torch.bfloat16 else audio).numpy()
     if not isinstance(audio, np.ndarray) or not np.issubdtype(audio.dtype, np.floating):
         kind = getattr(audio, "dtype", type(audio).__name__)
-        raise AudioError(f"audio must be floating point, full scale 1.0, not {kind}")
+        raise AudioError(
+            f"audio must be an array of floating point, full scale 1.0, not {kind}; "
+            "divide 16-bit integers by 32768.0"
+        )
     _check_shape(audio.shape, "audio", None)
+    _check_level(audio, "audio")  # before float32 makes it infinite
     return audio.astype(np.float32, copy=False)
 
 
 def _check(block: FloatArray, name: str, channels: int | None) -> None:
     _check_shape(block.shape, name, channels)
-    if not np.isfinite(block).all():
-        raise AudioError(f"{name}: has NaN or infinite samples; export it again")
+    _check_level(block, name)
+
+
+def _check_level(audio: npt.NDArray[Any], name: str) -> None:
+    if audio.size and not float(np.abs(audio).max()) <= LOUDEST:  # `not <=` catches NaN too
+        raise AudioError(f"{name}: has NaN, infinite or absurdly large samples; export it again")
 
 
 def _check_shape(shape: tuple[int, ...], name: str, channels: int | None) -> None:
@@ -929,12 +979,6 @@ def _expected_frames(reader: AudioReader) -> int | None:
     if reader.frames is not None or reader.seconds is None:
         return reader.frames
     return round(reader.seconds * reader.sample_rate)
-
-
-def _below(name: str) -> str:
-    """A relative path's name that cannot leave the folder it is put in."""
-    parts = [part for part in name.replace("\\", "/").split("/") if part]
-    return "/".join("_" if part in (".", "..") else part for part in parts) or "_"
 
 
 @contextmanager

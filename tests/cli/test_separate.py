@@ -240,6 +240,36 @@ def test_a_pipe_gives_what_a_file_gives(run):
     np.testing.assert_array_equal(piped, read_audio("separated/oracle/song/accompaniment.wav")[0])
 
 
+def test_clipping_in_a_pipe_is_told(run):
+    write_audio("song.wav", 8 * tone(0.2), RATE)
+    words = ["separate", "-", "--int16"]
+    result = CliRunner().invoke(main, words, input=Path("song.wav").read_bytes())
+    assert result.exit_code == 0
+    assert "samples were clipped" in one_line_each(result, 1)[0]
+    assert "gain of -6.1 dB" in result.stderr
+
+
+def test_an_empty_name_is_not_the_folder_at_hand(run):
+    write_audio("song.wav", tone(), RATE)
+    result = run("")
+    assert result.exit_code == 1
+    assert "names no song" in one_line_each(result, 1)[0]
+    assert not Path("separated").exists()
+
+
+@pytest.mark.parametrize("words", [["--gain", "nan"], ["--gain", "1e9"], ["--steps", "999999999"]])
+def test_absurd_numbers_are_one_line(run, words):
+    write_audio("song.wav", tone(), RATE)
+    for inputs in (["song.wav"], ["-"]):
+        result = CliRunner().invoke(main, ["separate", *inputs, *words], input=b"")
+        assert result.exit_code == 1
+        one_line_each(result, 1)
+
+
+def test_a_pipe_cannot_be_resumed(run):
+    assert run("-", "--resume").exit_code == 2
+
+
 def test_a_pipe_without_sound_is_one_line(run):
     result = CliRunner().invoke(main, ["separate", "-"], input=b"no sound")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -267,6 +267,9 @@ def find_songs(inputs: Sequence[str], out: Path) -> tuple[list[Song], list[str]]
     songs: dict[Path, Song] = {}
     failures = []
     for name in inputs:
+        if not name:  # Path would take it for the folder at hand
+            failures.append("'' names no song; give a file or a folder")
+            continue
         path = Path(name)
         if not path.is_dir():
             songs.setdefault(path.resolve(), Song(path, path.stem))
@@ -401,10 +404,13 @@ def _is_given(context: click.Context, name: str) -> bool:
 def _through_pipe(
     separator: Separator, stem: str, subtype: str | None, gain: float, stop: Stop
 ) -> None:
-    from solovox.audio import AudioReader, AudioWriter
-    from solovox.separator import BLOCK, warn_of_clipping
+    import numpy as np
 
-    factor = 10 ** (gain / 20)
+    from solovox.audio import AudioReader, AudioWriter
+    from solovox.separator import BLOCK, check_gain, warn_of_clipping
+
+    check_gain(gain)
+    factor = np.float32(10 ** (gain / 20))
     with AudioReader(sys.stdin.buffer) as reader:
         rate, channels = reader.sample_rate, reader.channels
         try:
