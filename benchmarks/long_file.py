@@ -4,9 +4,10 @@
     python benchmarks/long_file.py -n diff-dmx-small --steps 0 --minutes 10
 
 A file of chords at 48 kHz is made here, so that both resamplers work, and separated twice by
-`solovox separate`, at the same time: once as it is, once with --resume and SIGKILL when the state has grown to random
-sizes. It is about what surrounds the networks, so they are left out if no model is named. Exits
-with status 1 if one byte of the stems differs, if anything else is left, or if memory grows.
+`solovox separate`, at the same time: once as it is, once with --resume and SIGKILL when the state
+has grown to random sizes. It is about what surrounds the networks, so they are left out if no model
+is named. Exits with status 1 if one byte of the stems differs, if anything else is left, or if
+memory grows.
 """
 
 from __future__ import annotations
