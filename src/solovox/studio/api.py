@@ -35,6 +35,7 @@ PIECE = 1 << 20  # bytes of an upload in memory
 RESERVE = 200 << 20  # bytes of disk that are left alone
 MOST_TAKES = 200
 MOST_SAMPLES = 1 << 20  # frames a request
+QUALITIES = ("fast", "balanced", "best")
 HEARTBEAT = 15.0  # seconds between signs of life
 
 SongId = Annotated[str, InPath(pattern="^[0-9a-f]{12}$")]
@@ -56,7 +57,7 @@ class Default(BaseModel):
     """A model, and what it does where nothing is chosen."""
 
     name: str
-    sampling: dict[str, Any]
+    qualities: dict[str, dict[str, Any]] = Field(description="Settings by name; balanced is there.")
     sample_rate: int
 
 
@@ -229,6 +230,8 @@ def make_app(
         name: Annotated[str, Query(max_length=300)] = "song",
         separate: bool = True,
         model: Annotated[str | None, Query(max_length=200)] = None,
+        quality: Literal["fast", "balanced", "best"] | None = None,
+        takes: Annotated[int | None, Query(ge=1, le=32)] = None,
         steps: Annotated[int | None, Query(ge=0, le=200)] = None,
         start: Annotated[float | None, Query(gt=0, le=1)] = None,
         eta: Annotated[float | None, Query(ge=0, le=1)] = None,
@@ -242,8 +245,8 @@ def make_app(
         Any sound file that `solovox separate` reads; its name is for showing only.
         """
         knobs = Knobs(
-            model=model, steps=steps, start=start, eta=eta, cutoff=cutoff, sampler=sampler,
-            seed=seed, stems=stems,
+            model=model, quality=quality, steps=steps, takes=takes, start=start, eta=eta,
+            cutoff=cutoff, sampler=sampler, seed=seed, stems=stems,
         )  # fmt: skip
         _check_knobs(knobs, worker.models)
         length = request.headers.get("content-length", "0")
@@ -482,7 +485,10 @@ def known_models(models: dict[str, Path]) -> list[Default]:
     for name, folder in models.items():
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         rate = config.get("codec", {}).get("sample_rate", 44_100)
-        found.append(Default(name=name, sampling=config.get("sampling", {}), sample_rate=rate))
+        balanced = config.get("sampling", {})
+        qualities = {**config.get("qualities", {}), "balanced": balanced}
+        ordered = {each: qualities[each] for each in QUALITIES if each in qualities}
+        found.append(Default(name=name, qualities=ordered, sample_rate=rate))
     return found
 
 

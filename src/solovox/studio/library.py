@@ -49,7 +49,13 @@ class Knobs(Strict):
     model: str | None = Field(
         default=None, max_length=200, description="A name that /api/studio lists."
     )
+    quality: Literal["fast", "balanced", "best"] | None = Field(
+        default=None, description="Named settings, which those below overrule."
+    )
     steps: int | None = Field(default=None, ge=0, le=200, description="Passes of the generator.")
+    takes: int | None = Field(
+        default=None, ge=1, le=32, description="How often each chunk is sampled, to be averaged."
+    )
     start: float | None = Field(default=None, gt=0, le=1, description="1 starts from noise.")
     eta: float | None = Field(default=None, ge=0, le=1, description="Share of refinement noise.")
     cutoff: float | None = Field(default=None, ge=0, le=20_000, description="Of that noise, in Hz.")

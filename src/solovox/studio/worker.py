@@ -56,7 +56,7 @@ class Worker(threading.Thread):
         self._wake = threading.Condition()
         self._ending = False
         self._loaded: tuple[str, Any] | None = None
-        self._cost: float | None = None  # seconds of work for a second of audio and pass
+        self._cost: float | None = None  # seconds of work for a second of audio, as last seen
         self._told = 0.0
 
     def wake(self) -> None:
@@ -204,7 +204,7 @@ class Worker(threading.Thread):
             torch.set_num_threads(threads)
         separator, model = self._separator(take.knobs)
         recipe = Recipe.of(separator, model)
-        progress = self._progress(song, take, separator)
+        progress = self._progress(song, take)
         result = folder / "takes" / f"{take.id}.part"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir(parents=True)
@@ -264,15 +264,14 @@ class Worker(threading.Thread):
         self._loaded = (name, separator.model)
         return separator, name
 
-    def _progress(self, song: Song, take: Take, separator: Separator) -> Callable[[float], None]:
+    def _progress(self, song: Song, take: Take) -> Callable[[float], None]:
         began = time.monotonic()
-        work = work_of(song, take) * (1 + separator.sampling.steps)
 
         def tell(share: float) -> None:
             self._check(song.id, take.id)
             now = time.monotonic()
-            if share > 0 and work:
-                self._cost = (now - began) / (share * work)
+            if share > 0 and work_of(song, take):
+                self._cost = (now - began) / (share * work_of(song, take))
             if now - self._told < TELL and share < 1:
                 return
             self._told = now
@@ -296,8 +295,7 @@ class Worker(threading.Thread):
                 elif take.status == "queued":
                     if self._cost is None or not (song.frames or take.start is not None):
                         return None
-                    steps = 2 if take.knobs.steps is None else take.knobs.steps
-                    total += self._cost * work_of(song, take) * (1 + steps)
+                    total += self._cost * work_of(song, take)
         return total
 
     def _check(self, song: str, take: str | None) -> None:

@@ -44,10 +44,11 @@ export async function picture(song, track, kind) {
 }
 
 /** Upload a file; resolves to the song. `told` hears the share that is sent. */
-export function upload(file, told, signal) {
+export function upload(file, knobs, told, signal) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
-    sending.open('POST', `/api/songs?name=${encodeURIComponent(file.name.slice(-200))}`);
+    const asked = new URLSearchParams({ ...knobs, name: file.name.slice(-200) });
+    sending.open('POST', `/api/songs?${asked}`);
     sending.setRequestHeader('Content-Type', 'application/octet-stream');
     sending.upload.onprogress = (event) => told(event.loaded / Math.max(1, event.total));
     sending.onload = () => {

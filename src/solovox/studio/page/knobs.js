@@ -18,6 +18,9 @@ const KNOBS = [
   { name: 'cutoff', label: 'Invention above', min: 0, max: 12000, step: 250,
     word: (v) => (v === 0 ? 'everywhere' : v >= 1000 ? `${v / 1000} kHz` : `${v} Hz`),
     about: 'That noise lies above this frequency; lower tones keep their path.', needs: 'eta' },
+  { name: 'takes', label: 'Average of', min: 1, max: 8, step: 1,
+    word: (v) => (v === 1 ? 'one sample' : `${v} samples`),
+    about: 'Several samples of each moment, averaged: fewer slips, and as much more time.' },
   { name: 'stems', label: 'Stems', kind: 'choice', tuned: 'exact', from: 'rules',
     words: { exact: 'exact: vocals as generated, the rest is the song less them',
       wiener: 'filtered: the song, filtered by what was generated',
@@ -34,13 +37,14 @@ export class KnobPanel {
     this.model = select('knob-model', studio.models.map((model) => [model.name, model.name]));
     this.model.onchange = () => this.#showAll();
     if (studio.models.length > 1) root.append(row('Model', this.model, 'knob-model', 'Another model hears the song another way.'));
+    if (Object.keys(studio.models[0].qualities).length > 1) root.append(this.#qualities());
     this.inputs = {};
     for (const knob of KNOBS) root.append(this.#make(knob));
   }
 
   get tuned() {
     const model = this.studio.models.find((each) => each.name === this.model.value);
-    return { stems: 'exact', ...model.sampling };
+    return { stems: 'exact', ...(model.qualities[this.values.quality] ?? model.qualities.balanced) };
   }
 
   /** Show the knobs of an earlier take. */
@@ -51,7 +55,7 @@ export class KnobPanel {
   }
 
   asTuned() {
-    this.values = { seed: this.values.seed };
+    this.values = { seed: this.values.seed, quality: this.values.quality };
     this.#showAll();
   }
 
@@ -62,11 +66,34 @@ export class KnobPanel {
 
   read() {
     const knobs = { model: this.model.value, seed: this.values.seed ?? 0 };
+    if (this.values.quality) knobs.quality = this.values.quality;
     for (const { name } of KNOBS) {
       const value = this.values[name];
       if (name !== 'seed' && value !== undefined && value !== null && value !== this.tuned[name]) knobs[name] = value;
     }
     return knobs;
+  }
+
+  #qualities() {
+    const group = document.createElement('div');
+    group.className = 'group';
+    group.setAttribute('role', 'group');
+    group.setAttribute('aria-label', 'Quality');
+    this.quality = Object.keys(this.studio.models[0].qualities).map((name) => {
+      const button = Object.assign(document.createElement('button'), { type: 'button', textContent: name[0].toUpperCase() + name.slice(1) });
+      button.dataset.quality = name;
+      button.onclick = () => {
+        this.values = { seed: this.values.seed, quality: name, stems: this.values.stems };
+        this.#showAll();
+      };
+      return button;
+    });
+    group.append(...this.quality);
+    const made = document.createElement('div');
+    made.className = 'knob';
+    made.append(Object.assign(document.createElement('b'), { textContent: 'Quality' }), group,
+      Object.assign(document.createElement('p'), { className: 'hint', textContent: 'Sets the knobs below. Fast takes the first estimate, best averages several samples.' }));
+    return made;
   }
 
   #make(knob) {
@@ -101,6 +128,9 @@ export class KnobPanel {
   }
 
   #showAll() {
+    for (const button of this.quality ?? []) {
+      button.setAttribute('aria-pressed', button.dataset.quality === (this.values.quality ?? 'balanced'));
+    }
     for (const { name, needs } of KNOBS) {
       const { input, output, knob } = this.inputs[name];
       const value = this.values[name] ?? (name === 'seed' ? 0 : this.tuned[name]);
@@ -119,9 +149,11 @@ export class KnobPanel {
 export function inWords(take, studio) {
   const made = take.made ? (take.made.redone.at(-1)?.settings ?? take.made.settings) : null;
   const model = studio.models.find((each) => each.name === (take.knobs.model ?? studio.models[0].name));
-  const tuned = { stems: 'exact', ...model?.sampling };
+  const tuned = { stems: 'exact', ...(model?.qualities[take.knobs.quality] ?? model?.qualities.balanced) };
   const value = (name) => take.knobs[name] ?? made?.[name] ?? tuned[name];
   const parts = [COUNT(value('steps')), `seed ${take.knobs.seed}`];
+  if (take.knobs.quality) parts.unshift(take.knobs.quality);
+  if (value('takes') > 1) parts.push(`average of ${value('takes')}`);
   if (value('eta') !== tuned.eta) parts.push(`η ${value('eta')}`);
   if (value('start') !== tuned.start) parts.push(`freedom ${value('start')}`);
   if (value('stems') !== 'exact') parts.push(value('stems'));

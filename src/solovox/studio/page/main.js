@@ -64,12 +64,32 @@ function add(files) {
   while (sending < 3 && waiting.length) send(waiting.shift());
 }
 
+function quality() {
+  const button = document.querySelector('#quality [aria-pressed=true]');
+  return button?.dataset.quality ?? 'balanced';
+}
+
+function offerQualities() {
+  const names = Object.keys(studio.models[0].qualities);
+  $('quality').hidden = names.length < 2;
+  for (const name of names) {
+    const button = Object.assign(document.createElement('button'), { textContent: name[0].toUpperCase() + name.slice(1) });
+    button.dataset.quality = name;
+    button.onclick = () => {
+      localStorage.setItem('quality', name);
+      for (const other of $('quality').children) other.setAttribute('aria-pressed', other === button);
+    };
+    $('quality').append(button);
+    button.setAttribute('aria-pressed', name === (localStorage.getItem('quality') ?? 'balanced'));
+  }
+}
+
 async function send({ file, row }) {
   sending += 1;
   const stop = new AbortController();
   row.querySelector('button').onclick = () => stop.abort();
   try {
-    const song = await upload(file, (share) => { row.querySelector('i').style.width = `${100 * share}%`; }, stop.signal);
+    const song = await upload(file, { quality: quality() }, (share) => { row.querySelector('i').style.width = `${100 * share}%`; }, stop.signal);
     take(song);
     if (!open) show(song.id);
   } catch (error) {
@@ -586,6 +606,7 @@ async function begin() {
   studio = await json('/api/studio');
   panel = new KnobPanel($('knob-list'), studio);
   panel.fill({ seed: 0 });
+  offerQualities();
   wire();
   listen({
     songs(all) {
