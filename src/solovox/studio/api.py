@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import anyio
 import anyio.to_thread
@@ -27,7 +27,18 @@ from pydantic import BaseModel, Field
 import solovox
 from solovox.errors import SolovoxError
 from solovox.studio.guard import Guard
-from solovox.studio.library import Gone, Knobs, Library, Song, Strict, clean_name, new_take
+from solovox.studio.library import (
+    Gone,
+    Knobs,
+    Library,
+    Quality,
+    Rule,
+    Sampler,
+    Song,
+    Strict,
+    clean_name,
+    new_take,
+)
 from solovox.studio.worker import Worker
 
 PAGE = Path(__file__).parent / "page"
@@ -35,7 +46,6 @@ PIECE = 1 << 20  # bytes of an upload in memory
 RESERVE = 200 << 20  # bytes of disk that are left alone
 MOST_TAKES = 200
 MOST_SAMPLES = 1 << 20  # frames a request
-QUALITIES = ("fast", "balanced", "best")
 HEARTBEAT = 15.0  # seconds between signs of life
 
 SongId = Annotated[str, InPath(pattern="^[0-9a-f]{12}$")]
@@ -212,8 +222,8 @@ def make_app(
         return About(
             version=solovox.__version__,
             models=models,
-            samplers=["ddim", "dpmpp-2m", "heun"],
-            rules=["exact", "wiener", "generated"],
+            samplers=list(get_args(Sampler)),
+            rules=list(get_args(Rule)),
             largest_upload=limits.upload,
             most_songs=limits.songs,
             keep_days=library.keep,
@@ -224,21 +234,26 @@ def make_app(
         """All songs, oldest first."""
         return library.songs()
 
-    @app.post("/api/songs", status_code=201, responses=_problems(413, 415, 429, 507))
+    @app.post(
+        "/api/songs",
+        status_code=201,
+        responses=_problems(409, 413, 415, 429, 507),
+        openapi_extra={"requestBody": {"required": True, **_content("application/octet-stream")}},
+    )
     async def upload(
         request: Request,
         name: Annotated[str, Query(max_length=300)] = "song",
         separate: bool = True,
         model: Annotated[str | None, Query(max_length=200)] = None,
-        quality: Literal["fast", "balanced", "best"] | None = None,
+        quality: Quality | None = None,
         takes: Annotated[int | None, Query(ge=1, le=32)] = None,
         steps: Annotated[int | None, Query(ge=0, le=200)] = None,
         start: Annotated[float | None, Query(gt=0, le=1)] = None,
         eta: Annotated[float | None, Query(ge=0, le=1)] = None,
         cutoff: Annotated[float | None, Query(ge=0, le=20_000)] = None,
-        sampler: Annotated[str | None, Query(max_length=40)] = None,
+        sampler: Sampler | None = None,
         seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
-        stems: Annotated[str | None, Query(max_length=40)] = None,
+        stems: Rule | None = None,
     ) -> Song:
         """Take in a song, the bytes of whose file are the body; it is then queued for separation.
 
@@ -297,7 +312,7 @@ def make_app(
         _check_knobs(wanted.knobs, worker.models)
         redo = (wanted.parent, wanted.start, wanted.end)
         if any(value is None for value in redo) and any(value is not None for value in redo):
-            raise HTTPException(422, "a region needs parent, start and end")
+            raise HTTPException(409, "a region needs parent, start and end")
         with library.changing(song) as there:
             if len(there.takes) >= MOST_TAKES:
                 raise HTTPException(429, f"a song may have {MOST_TAKES} takes; remove some")
@@ -307,7 +322,7 @@ def make_app(
                     raise HTTPException(409, "a region is generated again in a take that is done")
                 seconds = there.frames / there.sample_rate
                 if not wanted.start < min(wanted.end, seconds):
-                    raise HTTPException(422, "the region is empty, or not within the song")
+                    raise HTTPException(409, "the region is empty, or not within the song")
                 wanted.end = min(wanted.end, seconds)
             new_take(there, wanted.knobs, parent=wanted.parent, start=wanted.start, end=wanted.end)
         worker.wake()
@@ -487,14 +502,14 @@ def known_models(models: dict[str, Path]) -> list[Default]:
         rate = config.get("codec", {}).get("sample_rate", 44_100)
         balanced = config.get("sampling", {})
         qualities = {**config.get("qualities", {}), "balanced": balanced}
-        ordered = {each: qualities[each] for each in QUALITIES if each in qualities}
+        ordered = {each: qualities[each] for each in get_args(Quality) if each in qualities}
         found.append(Default(name=name, qualities=ordered, sample_rate=rate))
     return found
 
 
 def _check_knobs(knobs: Knobs, models: dict[str, str]) -> None:
     if knobs.model is not None and knobs.model not in models:
-        raise HTTPException(422, f"no such model; there are: {', '.join(models)}")
+        raise HTTPException(409, f"no such model; there are: {', '.join(models)}")
 
 
 async def _receive(request: Request, path: Path, most: int) -> int:
@@ -565,5 +580,9 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _binary(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"type": "string", "format": "binary"}}
-    return {200: {"content": dict.fromkeys(kinds, schema)}}
+    return {200: _content(*kinds)}
+
+
+def _content(*kinds: str) -> dict[str, Any]:
+    schema = {"type": "string", "format": "binary"}
+    return {"content": {kind: {"schema": schema} for kind in kinds}}

@@ -31,6 +31,9 @@ from solovox.errors import SolovoxError
 log = logging.getLogger("solovox")
 
 Status = Literal["queued", "working", "done", "failed", "cancelled"]
+Quality = Literal["fast", "balanced", "best"]
+Sampler = Literal["ddim", "dpmpp-2m", "heun"]
+Rule = Literal["exact", "wiener", "generated"]
 STEMS = ("vocals", "accompaniment")
 ID = re.compile(r"^[0-9a-f]{12}$")
 DAY = 86_400  # seconds
@@ -49,7 +52,7 @@ class Knobs(Strict):
     model: str | None = Field(
         default=None, max_length=200, description="A name that /api/studio lists."
     )
-    quality: Literal["fast", "balanced", "best"] | None = Field(
+    quality: Quality | None = Field(
         default=None, description="Named settings, which those below overrule."
     )
     steps: int | None = Field(default=None, ge=0, le=200, description="Passes of the generator.")
@@ -59,9 +62,9 @@ class Knobs(Strict):
     start: float | None = Field(default=None, gt=0, le=1, description="1 starts from noise.")
     eta: float | None = Field(default=None, ge=0, le=1, description="Share of refinement noise.")
     cutoff: float | None = Field(default=None, ge=0, le=20_000, description="Of that noise, in Hz.")
-    sampler: str | None = Field(default=None, max_length=40)
+    sampler: Sampler | None = None
     seed: int = Field(default=0, ge=0, lt=2**32, description="Another seed is another take.")
-    stems: str | None = Field(default=None, max_length=40, description="How stems are made.")
+    stems: Rule | None = Field(default=None, description="How stems are made.")
 
 
 class Take(Strict):
@@ -127,7 +130,7 @@ class Library:
         try:
             for folder in (self._root, self._trash):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._in_use = FileLock(work / ".lock")
+            self._in_use = FileLock(work / ".lock", thread_local=False)
             self._in_use.acquire(timeout=0)
         except Timeout as error:
             raise SolovoxError(f"{work}: another studio works there; choose another --work") from (

@@ -13,7 +13,7 @@ import uvicorn
 import solovox
 from solovox.errors import SolovoxError
 from solovox.studio.api import Hub, Limits, make_app
-from solovox.studio.guard import is_loopback
+from solovox.studio.guard import check_token, is_loopback
 from solovox.studio.library import Library
 from solovox.studio.worker import Worker
 
@@ -50,6 +50,7 @@ class Studio:
     ) -> None:
         if token is None and not is_loopback(host):
             token = secrets.token_urlsafe(18)
+        check_token(host, token)
         self.host, self.token = host, token
         known, folders = _find_models(models)
         self.library = Library(work, keep)
@@ -103,6 +104,7 @@ class _Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=5,
                 h11_max_incomplete_event_size=1 << 16,
             )
@@ -137,8 +139,12 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(address[0], socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address[4])
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address[4])
+        except BaseException:
+            listening.close()
+            raise
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SolovoxError(

@@ -48,6 +48,7 @@ export class Player extends EventTarget {
   get block() { return this.rate; }
   get seconds() { return this.position() / this.rate; }
   get context() { return this.#context; }
+  get output() { return this.#master; }
   get tracks() { return this.#tracks; }
 
   /** Choose what is played; `gains` is a Map of track → gain. */

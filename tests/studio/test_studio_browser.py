@@ -1,0 +1,346 @@
+"""The studio in a real browser: a real song dropped, separated, heard, redone, downloaded.
+
+Needs Playwright and a Chromium. SOLOVOX_SCREENSHOTS=DIR keeps pictures of each step,
+SOLOVOX_SONG=FILE takes another song than the noise and tones of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from solovox.audio import read_audio
+from solovox.cli import main
+from solovox.separator import STEMS
+
+from .conftest import Client, make_song
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH"),
+    pytest.mark.filterwarnings("default"),  # what a browser leaves behind is not ours
+]
+
+SLOW = 120_000  # milliseconds: a loaded machine is no failure
+DESKTOP = {"width": 1280, "height": 860}
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open the page; an error in it, or a request to another host, fails the test."""
+    contexts, troubles = [], []
+
+    def visiting(client: Client, size: dict[str, int] | None = None, **settings: Any) -> Any:
+        context = browser.new_context(viewport=size or DESKTOP, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SLOW)
+        own = f"http://127.0.0.1:{client.studio.port}/"
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: (
+                asked.url.startswith((own, "blob:", "data:"))
+                or troubles.append(f"asked {asked.url}")
+            ),
+        )
+        page.on(
+            "console",
+            lambda said: troubles.append(said.text) if "Content Security" in said.text else None,
+        )
+        page.goto(client.studio.url)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield visiting
+    for context in contexts:
+        context.close()
+    assert not troubles
+
+
+def picture(page: Any, name: str) -> None:
+    if folder := os.environ.get("SOLOVOX_SCREENSHOTS"):
+        page.wait_for_timeout(700)  # what fades has faded
+        page.screenshot(path=str(Path(folder) / f"studio-{name}.png"))
+
+
+def until(page: Any, condition: str, argument: Any = None) -> None:
+    page.wait_for_function(condition, arg=argument, timeout=SLOW)
+
+
+def done(page: Any, takes: int) -> None:
+    """Wait until the open song has so many takes that are done."""
+    until(
+        page,
+        "n => [...studio.songs.values()].some(s => s.id === studio.open"
+        " && s.takes.filter(t => t.status === 'done').length === n)",
+        takes,
+    )
+
+
+def drop(page: Any, files: list[Path]) -> None:
+    page.set_input_files("#files", [str(file) for file in files])
+
+
+def song_file(folder: Path) -> Path:
+    given = os.environ.get("SOLOVOX_SONG")
+    return Path(given) if given else make_song(folder / "song.wav", 6.0)
+
+
+def test_a_song_from_drop_to_download(
+    start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    client = start()
+    file = song_file(tmp_path)
+    page = visit(client)
+    picture(page, "welcome")
+    drop(page, [file])
+    page.wait_for_selector("#songs li .open")
+    page.wait_for_selector("#song:visible")
+    done(page, 1)
+    page.wait_for_selector(".lane.vocals:not(.absent)")
+    assert page.inner_text("#title") == file.stem
+
+    # Sound is made, and goes on; switching tracks moves gains, not the position.
+    page.click("#play")
+    until(page, "() => studio.player.level() > 0.001")
+    first = page.evaluate("studio.player.position()")
+    until(page, "p => studio.player.position() > p + 20000", first)
+    page.keyboard.press("2")  # vocals alone
+    take = page.evaluate("studio.pair.a")
+    until(page, "t => studio.player.gain(`${t}.accompaniment`) === 0", take)
+    assert page.evaluate("t => studio.player.gain(`${t}.vocals`)", take) == 1
+    page.keyboard.press("2")
+    until(page, "t => studio.player.gain(`${t}.accompaniment`) === 1", take)
+    page.keyboard.press(" ")
+    until(page, "() => !studio.player.playing")
+    stopped = page.evaluate("studio.player.position()")
+    page.wait_for_timeout(200)
+    assert page.evaluate("studio.player.position()") == stopped
+
+    # A region is dragged, looped, and generated again.
+    box = page.locator(".lane.vocals .spec").bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.55 * box["width"], box["y"] + 30, steps=6)
+    page.mouse.up()
+    region = page.evaluate("studio.region")
+    seconds = page.evaluate("studio.lanes.seconds")
+    assert region["start"] == pytest.approx(0.3 * seconds, abs=0.05 * seconds)
+    assert region["end"] == pytest.approx(0.55 * seconds, abs=0.05 * seconds)
+    page.keyboard.press("l")
+    page.keyboard.press(" ")
+    until(page, "() => studio.player.level() > 0.001")
+    for _ in range(12):
+        page.wait_for_timeout(150)
+        place = page.evaluate("studio.player.seconds")
+        assert region["start"] - 0.01 <= place <= region["end"] + 0.01
+    picture(page, "song")
+    page.keyboard.press("r")
+    page.wait_for_selector("#knobs[open]")
+    picture(page, "knobs")
+    page.fill("#knob-seed", "7")
+    page.click("#go")
+    done(page, 2)
+    until(page, "t => studio.pair.b === t && studio.pair.a !== t", take)
+    second = page.evaluate("studio.pair.a")
+    assert page.evaluate("studio.player.playing")  # all the while
+
+    # A and B at the sample: both are loaded, only gains move.
+    until(page, "t => studio.player.gain(`${t}.vocals`) === 1", second)
+    page.keyboard.press("x")
+    until(page, "t => studio.player.gain(`${t}.vocals`) === 1", take)
+    assert page.evaluate("t => studio.player.gain(`${t}.vocals`)", second) == 0
+    page.keyboard.press("x")
+    page.keyboard.press(" ")
+    picture(page, "redone")
+
+    # Stems and settings come down; the command line makes the same bytes of them.
+    got = {}
+    for name in ("vocals", "accompaniment", "settings"):
+        with page.expect_download() as coming:
+            page.click(f"#get-{name}")
+        got[name] = tmp_path / coming.value.suggested_filename
+        coming.value.save_as(got[name])
+    words = ["separate", str(file), "--settings", str(got["settings"]), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    for stem in STEMS:
+        (made,) = (tmp_path / "out").rglob(f"{stem}.wav")
+        assert made.read_bytes() == got[stem].read_bytes()
+
+    # Undo goes back and keeps the take; a reload finds all of it.
+    page.keyboard.press("u")
+    until(page, "t => studio.pair.a === t", take)
+    until(page, "t => studio.songs.get(studio.open).current === t", take)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    until(page, "t => studio.pair.a === t", take)
+    assert page.locator("#takes li").count() == 2
+
+
+def test_what_is_heard_is_every_sample(
+    start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Across blocks, and around a loop, the sound card gets the samples of the file."""
+    client = start()
+    file = make_song(tmp_path / "song.wav", 3.0)
+    song = client.separated(file, quality="fast")
+    page = visit(client)
+    page.click("#songs .open")
+    page.wait_for_selector("#transport:visible")
+    page.evaluate(
+        """async () => {
+            const { player } = studio;
+            const detail = {stem: 'mixture', kind: 'solo'};
+            studio.lanes.dispatchEvent(new CustomEvent('strip', {detail}));
+            await player.play();
+            player.pause();
+            player.seek(0);
+            globalThis.heard = [];
+            const tap = player.context.createScriptProcessor(1024, 2, 2);
+            tap.onaudioprocess = (event) => heard.push([...event.inputBuffer.getChannelData(0)]);
+            player.output.connect(tap);
+            tap.connect(player.context.destination);
+            player.setLoop({start: 30000, end: 70000});
+            player.seek(30000);
+            await player.play();
+        }"""
+    )
+    until(page, "() => heard.length * 1024 > 160000")
+    page.evaluate("studio.player.pause()")
+    heard = np.concatenate([np.array(block, np.float32) for block in page.evaluate("heard")])
+    audio = read_audio(file)[0][0]
+    loop = np.tile(audio[30_000:70_000], 3)
+    begin = int(np.flatnonzero(heard)[0])
+    # After the first milliseconds, which fade in: find where in the loop we are, then all must fit.
+    probe = heard[begin + 2_000 : begin + 2_400]
+    fits = [k for k in range(1_000, 4_000) if np.array_equal(loop[k : k + 400], probe)]
+    assert len(fits) == 1, "what is heard is not in the file"
+    rest = heard[begin + 2_000 : begin + 100_000]
+    np.testing.assert_array_equal(rest, loop[fits[0] : fits[0] + len(rest)])
+    assert song["current"]
+
+
+def test_many_songs_at_once_and_trouble(
+    start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    client = start()
+    given = os.environ.get("SOLOVOX_SONG")
+    files = []
+    for number, name in enumerate(("Hydrogen", "Helium", "Lithium", "Beryllium", "Boron")):
+        files.append(make_song(tmp_path / f"{name}.wav", 4.0, number))
+        if given:
+            files[-1] = Path(shutil.copy(given, tmp_path / f"{name}.flac"))
+    broken = tmp_path / "broken.mp3"
+    broken.write_bytes(b"nothing to hear")
+    page = visit(client)
+    drop(page, [*files, broken])
+    until(page, "() => studio.songs.size === 5")
+    page.wait_for_selector("#toasts .bad")
+    assert "broken" in page.inner_text("#toasts")
+    until(page, "() => [...studio.songs.values()].some(s => s.takes[0].status === 'working')")
+    picture(page, "queue")
+    last = page.locator("#songs li", has_text="Boron")
+    if last.get_attribute("class").startswith("queued"):
+        last.locator(".act").click()
+        until(page, "() => document.querySelector('#songs .cancelled')")
+        last.locator(".retry").click()
+    until(
+        page, "() => [...studio.songs.values()].every(s => s.takes.every(t => t.status === 'done'))"
+    )
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#songs li", has_text="Helium").locator(".act").click()
+    until(page, "() => studio.songs.size === 4")
+    assert len(client.ask("GET", "/api/songs")[1]) == 4
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_a_phone(
+    start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path, scheme: str
+) -> None:
+    client = start()
+    file = song_file(tmp_path)
+    song = client.separated(file)
+    half = song["frames"] / song["sample_rate"] / 2
+    asked = {"parent": song["current"], "start": half - 1, "end": half, "knobs": {"seed": 5}}
+    client.ask("POST", f"/api/songs/{song['id']}/takes", asked)
+    client.until(song["id"], "done")
+    page = visit(
+        client, PHONE, is_mobile=True, has_touch=True, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page.wait_for_selector("#songs .open")
+    picture(page, f"phone-queue-{scheme}")
+    page.tap("#songs .open")
+    page.wait_for_selector(".lane.vocals:not(.absent)")
+    assert page.is_hidden("#side")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.tap("#play")
+    until(page, "() => studio.player.level() > 0.001")
+    page.tap("#hear-b")
+    until(page, "() => studio.heard === 'b'")
+    picture(page, f"phone-{scheme}")
+    heights = page.evaluate(
+        "[...document.querySelectorAll('#song button, #transport button, #song a.button')]"
+        ".filter(e => e.offsetParent).map(e => e.getBoundingClientRect().height)"
+    )
+    assert min(heights) >= 28
+    page.tap("#back")
+    assert page.is_visible("#side")
+
+
+def test_everything_has_a_name_and_enough_contrast(
+    start: Callable[..., Client], visit: Callable[..., Any], file: Path
+) -> None:
+    client = start()
+    client.separated(file, quality="fast")
+    for scheme in ("dark", "light"):
+        page = visit(client, color_scheme=scheme)
+        page.click("#songs .open")
+        page.wait_for_selector(".lane.vocals:not(.absent)")
+        nameless = page.evaluate(
+            """[...document.querySelectorAll('button, input, select, a')]
+                .filter(e => e.offsetParent && e.type !== 'file')
+                .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()
+                    || e.labels?.length)).map(e => e.outerHTML)"""
+        )
+        assert nameless == []
+        ratios = page.evaluate(
+            """[...document.querySelectorAll('#song *, #side *, #transport *')]
+                .filter(e => e.offsetParent && !e.closest(':disabled, [aria-disabled=true]')
+                    && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+                .map(e => {
+                    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+                    const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.04045
+                        ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+                    let behind = e;
+                    while (behind && (parse(getComputedStyle(behind).backgroundColor)[3] ?? 1) < 1)
+                        behind = behind.parentElement;
+                    const [a, b] = [light(parse(getComputedStyle(e).color)),
+                        light(parse(getComputedStyle(behind ?? document.body).backgroundColor))];
+                    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML];
+                }).filter(([ratio]) => ratio < 4.5)"""
+        )
+        assert ratios == []
