@@ -219,7 +219,7 @@ def test_what_is_heard_is_every_sample(
             player.pause();
             player.seek(0);
             globalThis.heard = [];
-            const tap = player.context.createScriptProcessor(1024, 2, 2);
+            const tap = player.context.createScriptProcessor(16384, 2, 2);
             tap.onaudioprocess = (event) => heard.push([...event.inputBuffer.getChannelData(0)]);
             player.output.connect(tap);
             tap.connect(player.context.destination);
@@ -228,18 +228,20 @@ def test_what_is_heard_is_every_sample(
             await player.play();
         }"""
     )
-    until(page, "() => heard.length * 1024 > 160000")
-    page.evaluate("studio.player.pause()")
-    heard = np.concatenate([np.array(block, np.float32) for block in page.evaluate("heard")])
     audio = read_audio(file)[0][0]
-    loop = np.tile(audio[30_000:70_000], 3)
-    begin = int(np.flatnonzero(heard)[0])
-    # After the first milliseconds, which fade in: find where in the loop we are, then all must fit.
-    probe = heard[begin + 2_000 : begin + 2_400]
-    fits = [k for k in range(1_000, 4_000) if np.array_equal(loop[k : k + 400], probe)]
-    assert len(fits) == 1, "what is heard is not in the file"
-    rest = heard[begin + 2_000 : begin + 100_000]
-    np.testing.assert_array_equal(rest, loop[fits[0] : fits[0] + len(rest)])
+    loop = np.tile(audio[30_000:70_000], 5)
+    for attempt in range(4):  # a loaded machine may be late: then it is no test of the page
+        page.evaluate("() => { heard.length = 0; }")
+        until(page, "() => heard.length * 16384 > 100000")
+        heard = np.concatenate([np.array(b, np.float32) for b in page.evaluate("heard")])
+        # Find where in the loop it is; from there on all must fit, around the loop's end too.
+        probe = heard[:400]
+        fits = [k for k in range(40_000) if (loop[k : k + 400] == probe).all()]
+        if len(fits) == 1 and (heard == loop[fits[0] : fits[0] + len(heard)]).all():
+            break
+    else:
+        raise AssertionError(f"what is heard is not in the file, {attempt + 1} times")
+    assert len(heard) > 80_000
     assert song["current"]
 
 

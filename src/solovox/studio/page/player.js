@@ -7,7 +7,7 @@
 
 import { binary } from './api.js';
 
-const AHEAD = 1.5; // seconds that are scheduled before they are heard
+const AHEAD = 3; // seconds that are scheduled before they are heard
 const RAMP = 0.008; // seconds
 const CACHE = 96 * 2 ** 20; // bytes of samples that are kept
 
