@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from solovox.cli.ablate import ablate as command
-from solovox.evaluation.ablation import PAPER, Grid, ablate, grid_table
+from solovox.cli.evaluate import bands
+from solovox.evaluation.ablation import PAPER, Grid, ablate, ablation_report, grid_table, label
 from solovox.evaluation.benchmark import Options
 from solovox.evaluation.oracles import Stems
 from solovox.evaluation.systems import Material, Sampling, SeparateSong, Settings, System
@@ -87,6 +88,27 @@ def test_the_grid_is_a_table_and_resumes(data: Path, tmp_path: Path) -> None:
     assert len(Pretender.calls) == calls + 3
 
 
+def test_bands_takes_and_spacings_are_cells_and_named() -> None:
+    cells = Grid((5,), (0.4, 0.0), ("spread", 5000.0), spacing=("cosine",), takes=(1, 4)).cells()
+    assert [label(cell) for cell in cells] == [
+        "T=5, cosine, 1 take η 0.4 by spread",
+        "T=5, cosine, 1 take η 0.4 fc 5000 Hz",
+        "T=5, cosine, 1 take no noise",
+        "T=5, cosine, 4 takes η 0.4 by spread",
+        "T=5, cosine, 4 takes η 0.4 fc 5000 Hz",
+        "T=5, cosine, 4 takes no noise",
+    ]
+
+
+def test_only_what_the_paper_did_stands_beside_it(data: Path, tmp_path: Path) -> None:
+    grid = Grid((20,), (0.0, 0.4), (5000.0, "spread"), start=(0.3, 1.0))
+    report = ablation_report(ablate(Pretender, grid, data, tmp_path, Options(1, excerpt=0.4)))
+    beside = report.partition("## Beside the paper")[2]
+    assert "| 20, from t = 1 | η 0.4 fc 5000 Hz |" in beside
+    assert "t = 0.3" not in beside
+    assert "spread" not in beside
+
+
 def test_lower_is_better_where_it_is(data: Path, tmp_path: Path) -> None:
     results = ablate(
         Pretender, Grid((20,), (0.0, 0.4), (5000.0,)), data, tmp_path / "out", Options(runs=1)
@@ -97,8 +119,20 @@ def test_lower_is_better_where_it_is(data: Path, tmp_path: Path) -> None:
     assert "**" not in plain
 
 
-@pytest.mark.parametrize("bad", [["--steps", "ten"], ["--eta", "0;1"]])
+@pytest.mark.parametrize("bad", [["--steps", "ten"], ["--eta", "0;1"], ["--takes", "x"]])
 def test_the_command_refuses_what_is_no_list(bad: list[str]) -> None:
     done = CliRunner().invoke(command, ["model", "--data", "songs", *bad])
     assert done.exit_code == 2
     assert "is not a list such as 1,2,5" in done.output
+
+
+@pytest.mark.parametrize("bad", [["--cutoff", "-5"], ["--sampler", "ddim;heun"]])
+def test_the_command_refuses_what_is_no_name(bad: list[str]) -> None:
+    done = CliRunner().invoke(command, ["model", "--data", "songs", *bad])
+    assert done.exit_code == 2
+    assert "is not a list of names such as" in done.output
+
+
+def test_bands_are_numbers_and_names() -> None:
+    assert bands(None, None, "0, 2000.5,spread") == (0.0, 2000.5, "spread")  # type: ignore[arg-type]
+    assert bands(None, None, None) == ()  # type: ignore[arg-type]

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from solovox.cli.evaluate import numbers
+from solovox.cli.evaluate import bands, names, numbers
 
 
 @click.command()
 @click.argument("model")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of songs.")
 @click.option(
+    "-o",
     "--out",
     default=Path("runs/ablation"),
     show_default=True,
@@ -25,18 +26,23 @@ from solovox.cli.evaluate import numbers
     "--cutoff",
     default="0,600,2000,5000",
     show_default=True,
-    callback=numbers,
-    help="Hz; 0 is none.",
+    callback=bands,
+    help="Hz, or names of bands; 0 is none.",
 )
 @click.option("--start", callback=numbers, help="Where sampling starts  [default: the model's].")
-@click.option("--sampler", help="Names of samplers, with commas  [default: the model's].")
+@click.option("--sampler", callback=names, help="Names of samplers  [default: the model's].")
+@click.option("--spacing", callback=names, help="Names of spacings  [default: the model's].")
+@click.option("--takes", callback=numbers, help="Takes to average  [default: the model's].")
 @click.option(
     "--runs", type=click.IntRange(1), help="Runs a song  [default: 5 if eta > 0, else 1]."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the first run.")
+@click.option("--songs", default="*", help="Pattern of the names of songs, such as 'cc0-*'.")
 @click.option("--excerpt", type=click.FloatRange(1), help="Seconds from the middle of each song.")
-@click.option("--jobs", "-j", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--device", default="auto", show_default=True)
+@click.option(
+    "-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes."
+)
+@click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.pass_context
 def ablate(
     context: click.Context,
@@ -45,11 +51,14 @@ def ablate(
     out: Path,
     steps: tuple[float, ...],
     eta: tuple[float, ...],
-    cutoff: tuple[float, ...],
+    cutoff: tuple[float | str, ...],
     start: tuple[float, ...],
-    sampler: str | None,
+    sampler: tuple[str, ...],
+    spacing: tuple[str, ...],
+    takes: tuple[float, ...],
     runs: int | None,
     seed: int,
+    songs: str,
     excerpt: float | None,
     jobs: int,
     device: str,
@@ -69,8 +78,8 @@ def ablate(
     from solovox.evaluation.ablation import ablate as run
     from solovox.evaluation.benchmark import Options, Progress
 
-    names = tuple(name.strip() for name in sampler.split(",")) if sampler else ()
-    grid = Grid(tuple(round(number) for number in steps), eta, cutoff, start, names)
+    whole = [tuple(round(number) for number in values) for values in (steps, takes)]
+    grid = Grid(whole[0], eta, cutoff, start, sampler, spacing, whole[1])
     options = Options(runs, seed, excerpt)
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -79,7 +88,7 @@ def ablate(
             bar.reset(task, description=cell, total=None)
             return lambda done, total, song: bar.update(task, completed=done, total=total)
 
-        results = run(model_cells(model, device), grid, data, out, options, jobs, progress)
+        results = run(model_cells(model, device), grid, data, out, options, jobs, progress, songs)
     click.echo(ablation_report(results))
     if any(result.failures for result in results.values()):
         context.exit(1)

@@ -13,7 +13,9 @@ import click
 @click.option(
     "--stem", default="vocals", show_default=True, type=click.Choice(["vocals", "accompaniment"])
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Markdown file to write as well.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Markdown file to write as well."
+)
 def compare(a: Path, b: Path, stem: str, out: Path | None) -> None:
     """Compare the results A and B of solovox evaluate, song by song.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +26,30 @@ def numbers(
         raise click.BadParameter(f"{value!r} is not a list such as 1,2,5") from None
 
 
+def bands(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float | str, ...]:
+    """Return a list such as 0,5000,spread of numbers and of names of bands, as a click callback."""
+    found: list[float | str] = []
+    for word in value.split(",") if value else ():
+        number = re.fullmatch(r"\d+(\.\d*)?", word.strip())
+        found += [float(word)] if number else names(context, parameter, word)
+    return tuple(found)
+
+
+def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Return the names of a list such as ddim,heun, as a click callback."""
+    found = tuple(word.strip() for word in value.split(",")) if value else ()
+    if not all(re.fullmatch(r"[A-Za-z][\w+-]*", word) for word in found):
+        raise click.BadParameter(f"{value!r} is not a list of names such as ddim,heun")
+    return found
+
+
 @click.command()
 @click.argument("systems", nargs=-1)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of songs.")
 @click.option(
+    "-o",
     "--out",
     default=Path("runs/evaluation"),
     show_default=True,
@@ -36,7 +57,9 @@ def numbers(
     help="Folder for results; what is there already is not computed again.",
 )
 @click.option("--peer", "peers", multiple=True, help="Command that separates {input} to {output}.")
-@click.option("--jobs", "-j", default=1, show_default=True, type=click.IntRange(1))
+@click.option(
+    "-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes."
+)
 @click.option(
     "--runs", type=click.IntRange(1), help="Runs a song  [default: 5 if eta > 0, else 1]."
 )
@@ -48,10 +71,13 @@ def numbers(
 @click.option("--steps", type=click.IntRange(0), help="Of a model's sampler.")
 @click.option("--start", type=click.FloatRange(0, 1), help="Where sampling starts: 1 is noise.")
 @click.option("--eta", type=click.FloatRange(0, 1), help="Share of refinement noise.")
-@click.option("--cutoff", type=click.FloatRange(0), help="High-pass of that noise, in Hz.")
+@click.option("--cutoff", callback=bands, help="That noise is above this, in Hz, or in this band.")
 @click.option("--sampler", help="Name of a sampler.")
+@click.option("--spacing", help="Where steps lie: uniform, cosine, log-snr.")
+@click.option("--takes", type=click.IntRange(1), help="Sample so often; the vocals are the mean.")
+@click.option("--quality", help="The model's named settings: fast, balanced, best.")
 @click.option("--stems", help="Rule that makes stems of the generated vocals.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--curve", callback=numbers, help="Numbers of steps for the steps-quality curve.")
 @click.option("--title", default="Evaluation", show_default=True, help="Heading of the report.")
 @click.option(
@@ -78,8 +104,11 @@ def evaluate(
     steps: int | None,
     start: float | None,
     eta: float | None,
-    cutoff: float | None,
+    cutoff: tuple[float | str, ...],
     sampler: str | None,
+    spacing: str | None,
+    takes: int | None,
+    quality: str | None,
     stems: str | None,
     device: str,
     curve: tuple[float, ...],
@@ -101,7 +130,10 @@ def evaluate(
     from solovox.evaluation.report import summary_table, write_report
     from solovox.evaluation.systems import ModelSystem, PeerSystem, Sampling, find_system
 
-    sampling = Sampling(steps, start, eta, cutoff, sampler, stems)
+    if len(cutoff) > 1:
+        raise SolovoxError("one --cutoff at a time; solovox ablate takes several")
+    band = cutoff[0] if cutoff else None
+    sampling = Sampling(steps, start, eta, band, sampler, stems, spacing, takes, quality)
     found = [find_system(text, sampling, device) for text in systems]
     found += [PeerSystem(text) for text in peers]
     if not found:

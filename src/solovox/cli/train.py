@@ -29,7 +29,11 @@ COUNT = click.IntRange(1)
 @click.option("--data", metavar="DIR", help="Songs or shards: DIR/train/SONG/…, DIR/valid/SONG/…")
 @click.option("--valid", metavar="DIR", help="Songs to validate on, if not DIR/valid.")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The run's folder, made if new."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The run's folder, made if new.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in OUT, if there is one.")
 @click.option("--init", metavar="MODEL", help="Start from this model's weights (fine-tuning).")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solovox.evaluation.benchmark import COLUMNS, Options, Progress, Result, evaluate
@@ -47,27 +47,39 @@ class Grid:
     Attributes:
         steps: T; 0 is the conditioner's own estimate, one cell.
         eta: share of refinement noise; 0 is none, one cell whatever `cutoff` has.
-        cutoff: fc in Hz; 0 is unfiltered.
+        cutoff: fc in Hz, or names of bands that follow the song; 0 is unfiltered.
         start: t at which sampling starts; empty is the model's own.
         sampler: names of samplers; empty is the model's own.
+        spacing: names of spacings of the steps; empty is the model's own.
+        takes: numbers of takes that are averaged; empty is the model's own.
     """
 
     steps: Sequence[int] = (20, 50, 100)
     eta: Sequence[float] = (0.0, 0.2, 0.4, 0.8)
-    cutoff: Sequence[float] = (0.0, 600.0, 2000.0, 5000.0)
+    cutoff: Sequence[float | str] = (0.0, 600.0, 2000.0, 5000.0)
     start: Sequence[float] = ()
     sampler: Sequence[str] = ()
+    spacing: Sequence[str] = ()
+    takes: Sequence[int] = ()
 
     def cells(self) -> list[Sampling]:
         """Return the settings of each cell, once."""
         crossed = itertools.product(
-            self.steps, self.start or (None,), self.sampler or (None,), self.eta, self.cutoff
+            self.steps,
+            self.start or (None,),
+            self.sampler or (None,),
+            self.spacing or (None,),
+            self.takes or (None,),
+            self.eta,
+            self.cutoff,
         )
         cells = [
             Sampling(steps=0)
             if not steps
-            else Sampling(steps, start, eta, cutoff if eta else None, sampler)
-            for steps, start, sampler, eta, cutoff in crossed
+            else Sampling(
+                steps, start, eta, cutoff if eta else None, sampler, spacing=spacing, takes=takes
+            )
+            for steps, start, sampler, spacing, takes, eta, cutoff in crossed
         ]
         return list(dict.fromkeys(cells))
 
@@ -179,12 +191,12 @@ def verdict(results: Mapping[Sampling, Result]) -> str:
     Args:
         results: by cell.
     """
-    counts = {True: [0, 0, 0], False: [0, 0, 0]}  # filtered or not: raises, lowers, neither
+    counts: dict[bool, list[int]] = {True: [0, 0, 0], False: [0, 0, 0]}
     songs = 0
     for cell, result in results.items():
         plain = results.get(_without_noise(cell))
         found = compare_results(plain, result).get(PRIMARY) if cell.eta and plain else None
-        if found and found.songs > 1:
+        if found and found.songs > 1:  # filtered or not: raises, lowers, neither
             low, high = found.median.low, found.median.high
             counts[bool(cell.cutoff)][0 if low > 0 else 1 if high < 0 else 2] += 1
             songs = max(songs, found.songs)
@@ -207,23 +219,36 @@ def _row(cell: Sampling) -> str:
     if not cell.steps:
         return "0 (estimate)"
     start = f", from t = {cell.start:g}" if cell.start is not None else ""
-    sampler = f", {cell.sampler}" if cell.sampler else ""
-    return f"{cell.steps}{start}{sampler}"
+    takes = f", {cell.takes} take{'s' * (cell.takes > 1)}" if cell.takes else ""
+    named = "".join(f", {name}" for name in (cell.sampler, cell.spacing) if name)
+    return f"{cell.steps}{start}{named}{takes}"
 
 
 def _column(cell: Sampling) -> str:
     if not cell.eta:
         return "no noise"
+    if isinstance(cell.cutoff, str):
+        return f"η {cell.eta:g} by {cell.cutoff}"
     cutoff = "unfiltered" if not cell.cutoff else f"fc {cell.cutoff:g} Hz"
     return f"η {cell.eta:g} {cutoff}"
 
 
 def _without_noise(cell: Sampling) -> Sampling:
-    return Sampling(cell.steps, cell.start, 0.0, None, cell.sampler)
+    return replace(cell, eta=0.0, cutoff=None)
+
+
+def _key(cell: Sampling) -> tuple[int, float, float]:
+    """Return a cell's place in `PAPER`; a band that follows the song is not there."""
+    cutoff = math.nan if isinstance(cell.cutoff, str) else cell.cutoff or 0
+    return cell.steps or 0, cell.eta or 0.0, cutoff
 
 
 def _by_noise(results: Mapping[Sampling, Result]) -> list[Sampling]:
-    return sorted(results, key=lambda cell: (cell.eta or 0, cell.cutoff or 0))
+    def order(cell: Sampling) -> tuple[float, bool, float, str]:
+        named = isinstance(cell.cutoff, str)
+        return cell.eta or 0, named, 0 if named else float(cell.cutoff or 0), str(cell.cutoff)
+
+    return sorted(results, key=order)
 
 
 def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
@@ -261,9 +286,12 @@ def _paper(results: Mapping[Sampling, Result]) -> list[str]:
     """Return the cells that the paper has too, beside its figures."""
     rows = []
     for cell, result in results.items():
-        key = (cell.steps or 0, cell.eta or 0.0, cell.cutoff or 0)
+        key = _key(cell)
         found = result.summary("vocals", PRIMARY)
-        if key in PAPER and found and cell.sampler in (None, "ddim"):
+        # The paper starts from noise, with DDIM and equal steps, once.
+        begins = result.settings.get("start", 1.0) == 1.0 and (cell.takes or 1) == 1
+        plain = cell.sampler in (None, "ddim") and cell.spacing in (None, "uniform")
+        if key in PAPER and found and begins and plain:
             rows.append(
                 [_row(cell), _column(cell), f"{found.median.value:.2f}", f"{PAPER[key]:.2f}"]
             )

@@ -230,9 +230,12 @@ class Sampling:
         steps: passes of the generator; 0 is the conditioner's own estimate.
         start: t at which sampling starts.
         eta: share of refinement noise.
-        cutoff: of the refinement noise's high-pass, in Hz.
-        sampler: a name of `solovox.separator.SAMPLERS`.
+        cutoff: of the refinement noise's high-pass, in Hz, or the name of a band.
+        sampler: a name of `diffusion.sampling.SAMPLERS`.
         stems: a name of `solovox.stems.RULES`.
+        spacing: of the steps, a name of `diffusion.schedule.SPACINGS`.
+        takes: how often each chunk is sampled; the output is the mean.
+        quality: "fast", "balanced" or "best", which the others overrule.
 
     Names and meanings are those of `solovox.Separator`'s arguments.
     """
@@ -240,9 +243,12 @@ class Sampling:
     steps: int | None = None
     start: float | None = None
     eta: float | None = None
-    cutoff: float | None = None
+    cutoff: float | str | None = None
     sampler: str | None = None
     stems: str | None = None
+    spacing: str | None = None
+    takes: int | None = None
+    quality: str | None = None
 
     def given(self) -> Settings:
         """Return what was said, by name."""
@@ -267,7 +273,10 @@ class ModelSystem(System):
 
     @property
     def settings(self) -> Settings:
-        defaults: Settings = self._config().get("sampling", {})
+        config = self._config()
+        defaults: Settings = config.get("qualities", {}).get(
+            self.sampling.quality, config.get("sampling", {})
+        )
         return {"model": self.model, "device": self.device, **defaults, **self.sampling.given()}
 
     @property
