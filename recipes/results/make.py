@@ -1,16 +1,20 @@
-"""Writes docs/results.md, or docs/studies/sampling.md, from nothing but the songs.
+"""Writes docs/results.md and docs/studies/sampling.md from nothing but the songs.
 
+    python recipes/results/make.py all --open datasets/open-singing --excerpt 8
     python recipes/results/make.py results --open datasets/open-singing
-    python recipes/results/make.py sampling --open datasets/open-singing
+    python recipes/results/make.py sampling --open datasets/open-singing --excerpt 2.9 --most 4
 
-Everything is resumable: scores lie in runs/results and are computed once. Songs are named by group,
-so the pages hold no paths of a machine.
+Everything is resumable: scores lie in runs/results and are computed once for the same songs, weights
+and settings. A model that is not there yet is left out, and said. Songs are named by group, so the
+pages hold no paths of a machine.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +22,10 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from solovox.checkpoint import list_models
+from solovox.checkpoint import CONFIG, find_model, list_models
 from solovox.cli.demo import fetch_song
-from solovox.evaluation.ablation import PAPER, Grid, ablate, ablation_report, model_cells
+from solovox.errors import ModelError
+from solovox.evaluation.ablation import PAPER, Grid, ablate, ablation_report, model_cells, verdict
 from solovox.evaluation.benchmark import Options, Result, evaluate
 from solovox.evaluation.comparison import comparison_report
 from solovox.evaluation.report import (
@@ -30,22 +35,41 @@ from solovox.evaluation.report import (
     summary_table,
     table,
 )
-from solovox.evaluation.systems import ModelSystem, OracleSystem, PeerSystem, System, slug
+from solovox.evaluation.systems import (
+    ModelSystem,
+    OracleSystem,
+    PeerSystem,
+    Sampling,
+    System,
+    slug,
+)
 
+MODELS = ("diff-dmx-small", "ldm-dmx-small")
 SPLEETER = PeerSystem("spleeter")
+SUMMARY = "(the verdicts)"  # their place on the page
+REAL = 30.0  # seconds of the one long real song
 
 
 @dataclass(frozen=True)
 class Group:
-    """Songs that are scored together."""
+    """Songs that are scored together.
+
+    Attributes:
+        title: heading.
+        about: what they are, in a sentence.
+        folder: where they are.
+        only: pattern of their names.
+        excerpt: seconds from the middle of each; None is all.
+    """
 
     title: str
     about: str
     folder: Path
     only: str = "*"
+    excerpt: float | None = None
 
 
-def groups(open_singing: Path, cache: Path) -> list[Group]:
+def groups(open_singing: Path, cache: Path, excerpt: float | None) -> list[Group]:
     found = [
         Group(
             "Falcon 69",
@@ -54,38 +78,61 @@ def groups(open_singing: Path, cache: Path) -> list[Group]:
             fetch_song(cache / "demo-song"),
         ),
         Group(
-            "Francium",
-            "A real song by Software-Entwicklungskit (CC0), the validation song: it was not "
-            "trained on, but settings were chosen by it.",
-            open_singing / "valid",
-            "cc0-*",
+            "Open split",
+            "The held-out test split of the open training set: speech is actors speaking over "
+            "music, psola is sung by moving the pitch of real speech, world by the WORLD vocoder. "
+            "Their voices and packages of music were not trained on. None of it is a real song.",
+            open_singing / "test",
+            excerpt=excerpt,
         ),
     ]
-    for kind, about in (
-        ("speech", "actors speaking over game music"),
-        ("psola", "sung by moving the pitch of real speech"),
-        ("world", "sung by the WORLD vocoder"),
-    ):
-        if list((open_singing / "test").glob(f"{kind}-*")):
-            found.append(
-                Group(
-                    f"Open split, {kind}",
-                    f"Held-out mixes, {about}; their voices and packages were not trained on.",
-                    open_singing / "test",
-                    f"{kind}-*",
-                )
+    if list((open_singing / "valid").glob("cc0-Francium")):
+        found.append(
+            Group(
+                "Francium",
+                "A real song by Software-Entwicklungskit (CC0), the validation song: it was not "
+                "trained on, but settings were chosen by it.",
+                open_singing / "valid",
+                "cc0-Francium",
+                REAL,
             )
+        )
     return found
 
 
-def shown(system: System, group: Group, out: Path, options: Options, jobs: int) -> Result:
+def shown(system: System, group: Group, out: Path, runs: int | None, jobs: int) -> Result:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{group.title}: {system.name}", total=None)
         return evaluate(
-            system, group.folder, out, options, jobs,
+            system, group.folder, out, Options(runs, excerpt=group.excerpt), jobs,
             lambda done, total, song: bar.update(task, completed=done, total=total),
             only=group.only,
         )  # fmt: skip
+
+
+def there(models: str | None) -> tuple[list[str], list[str]]:
+    """Return the models that can be loaded, and lines about the others."""
+    wanted = models.split(",") if models else [*MODELS, *(info.name for info in list_models())]
+    found, missing = [], []
+    for name in dict.fromkeys(wanted):
+        try:
+            if not (find_model(name) / CONFIG).is_file():
+                raise ModelError(f"{name} has no {CONFIG}")
+            found.append(name)
+        except ModelError:
+            missing.append(f"`{Path(name).name}` is not there yet: this page is without it.")
+    if not found:
+        raise click.ClickException(f"none of these models is there: {', '.join(wanted)}")
+    return found, missing
+
+
+def weights(models: list[str]) -> str:
+    """Return which weights the figures are of, by the digest that a model's folder has."""
+    digests = {
+        Path(name).name: json.loads((find_model(name) / CONFIG).read_text("utf-8"))["sha256"][:12]
+        for name in models
+    }
+    return "Weights (SHA-256): " + ", ".join(f"{n} `{d}`" for n, d in digests.items()) + "."
 
 
 @click.group()
@@ -98,13 +145,13 @@ def common(command):  # type: ignore[no-untyped-def]
     for option in (
         click.option("--open", "open_singing", required=True, type=folder, help="The open set."),
         click.option("--cache", default=Path(".cache"), type=folder, help="For the demo's song."),
-        click.option("--out", default=Path("runs/results"), type=folder, help="For scores."),
+        click.option("-o", "--out", default=Path("runs/results"), type=folder, help="For scores."),
         click.option("--docs", default=Path("docs"), type=folder, help="For pages and pictures."),
         click.option(
-            "--models", help="Names or folders, with commas  [default: the bundled ones]."
+            "--models", help=f"Names or folders, with commas  [default: {', '.join(MODELS)}]."
         ),
         click.option("--excerpt", type=float, help="Seconds from the middle of each song."),
-        click.option("--jobs", default=1, help="Processes."),
+        click.option("-j", "--jobs", default=1, help="Processes."),
     ):
         command = option(command)
     return command
@@ -122,47 +169,75 @@ def results(
     jobs: int,
 ) -> None:
     """docs/results.md: models, Spleeter and oracles on real songs and on the open split."""
-    ours: list[System] = [ModelSystem(name) for name in names(models)]
-    systems = [*ours, SPLEETER, OracleSystem("irm"), OracleSystem("mixture")]
-    options = Options(excerpt=excerpt)
+    names, missing = there(models)
+    ours: list[System] = [ModelSystem(name) for name in names]
+    systems = [*ours, SPLEETER, *(OracleSystem(name) for name in ("irm", "mixture", "silence"))]
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Results",
-        "`python recipes/results/make.py results --open datasets/open-singing` writes this page. "
-        "[Evaluation](evaluation.md) defines the metrics. Medians over songs, 95 % bootstrap "
-        "intervals over songs in brackets, ± is the standard deviation over runs; `s / s` is "
-        "seconds of work a second of audio on the machine that made this page. Spleeter was "
-        "trained on 25,000 songs and writes nothing above 11 kHz; IRM knows the true stems.",
+        "`python recipes/results/make.py results --open datasets/open-singing"
+        f"{f' --excerpt {excerpt:g}' if excerpt else ''}` writes this page. "
+        "[Evaluation](evaluation.md) defines the metrics. Medians over songs (one column has the "
+        "mean), 95 % bootstrap intervals over songs in brackets, ± is the standard deviation over "
+        "runs; `s / s` is seconds of work a second of audio on the machine that made this page, "
+        "which did other things too. Spleeter was trained on 25,000 songs and writes nothing above "
+        "11 kHz; IRM knows the true stems; silence shows what doing nothing is worth.",
+        weights(names),
+        *missing,
     ]
-    for group in groups(open_singing, cache):
+    for group in groups(open_singing, cache, excerpt):
         place = out / slug(group.title)
-        found = [shown(system, group, place, options, jobs) for system in systems]
-        minutes = sum(song.seconds for song in found[0].songs) / 60
+        found = [shown(system, group, place, None, jobs) for system in systems]
+        seconds = sum(song.seconds for song in found[0].songs)
         count = f"{len(found[0].songs)} song{'s' * (len(found[0].songs) > 1)}"
+        part = f", the middle {group.excerpt:g} s of each" if group.excerpt else ""
         parts += [
             f"## {group.title}",
-            f"{group.about} {count}, {minutes:.1f} minutes.",
+            f"{group.about} {count}{part}, {seconds:.0f} s in all.",
             "Vocals:",
             summary_table(found, "vocals"),
             "Accompaniment:",
             summary_table(found, "accompaniment"),
+            failed(found),
         ]
         if len(found[0].songs) > 1:
             picture = f"results-{slug(group.title).lower()}.png"
             plot_distribution(found, images / picture)
             parts += [f"![distribution](images/{picture})", song_table(found, "vocals")]
-            comparison = comparison_report(found[len(ours)], found[0])
-            parts.append(re.sub(r"^# ", "### ", comparison))
-        picture = f"results-{slug(group.title).lower()}-spectrograms.png"
-        if plot_spectrograms(found[0], place / slug(found[0].name) / "songs", images / picture):
-            parts += [f"{found[0].name}:", f"![spectrograms](images/{picture})"]
+            for own in found[: len(ours)]:
+                comparison = comparison_report(found[len(ours)], own)
+                parts.append(re.sub(r"^# ", "### ", comparison))
+            picture = f"results-{slug(group.title).lower()}-spectrograms.png"
+            songs = place / slug(found[0].name) / "songs"
+            if plot_spectrograms(found[0], songs, images / picture):
+                parts += [f"{found[0].name}:", f"![spectrograms](images/{picture})"]
     write(docs / "results.md", parts)
+
+
+GRIDS: dict[str, list[Grid]] = {
+    "From the estimate": [
+        Grid((0, 1, 2, 5), (0.0, 0.4), (2000.0, 5000.0)),
+        Grid((2, 5), (0.0,), (0.0,), takes=(4,)),
+    ],
+    "From noise, as in the paper": [
+        Grid((10, 20), (0.0, 0.4), (0.0, 2000.0, 5000.0), (1.0,)),
+        Grid((20,), (0.2, 0.8), (5000.0,), (1.0,)),
+        Grid((50,), (0.0, 0.4), (5000.0,), (1.0,)),
+    ],
+    "Samplers and spacings": [
+        Grid((5, 10), (0.0,), (0.0,), (1.0,), ("ddim", "dpmpp-2m")),
+        Grid((5,), (0.0,), (0.0,), (1.0,), ("heun",)),
+        Grid((10,), (0.0,), (0.0,), (1.0,), spacing=("cosine", "log-snr")),
+    ],
+}
+"""What the study crosses, by the question: some cells of the paper's grid, for a pass takes time."""
 
 
 @main.command()
 @common
 @click.option("--runs", type=int, help="Runs of a setting  [default: 5 if eta > 0, else 1].")
+@click.option("--most", type=int, help="Songs of the open split, evenly spread  [default: all].")
 def sampling(
     open_singing: Path,
     cache: Path,
@@ -172,48 +247,81 @@ def sampling(
     excerpt: float | None,
     jobs: int,
     runs: int | None,
+    most: int | None,
 ) -> None:
     """docs/studies/sampling.md: the paper's grid of steps and refinement noise, and samplers."""
-    grids = {
-        "From the estimate": Grid((0, 1, 2, 5, 10), (0.0, 0.4), (0.0, 2000.0, 5000.0)),
-        "From noise, as in the paper": Grid(
-            (10, 20, 50, 100), (0.0, 0.2, 0.4, 0.8), (0.0, 600.0, 2000.0, 5000.0), (1.0,)
-        ),
-        "Samplers": Grid((5, 10, 20), (0.0,), (0.0,), (1.0,), ("ddim", "heun", "dpmpp-2m")),
-    }
+    names, missing = there(models)
+    given = {"excerpt": excerpt, "most": most, "runs": runs}
+    asked = "".join(f" --{name} {value:g}" for name, value in given.items() if value is not None)
     parts = [
         "# Sampling: steps, refinement noise, samplers",
-        "`python recipes/results/make.py sampling --open datasets/open-singing` writes this page. "
-        "The question is the paper's: how many steps T, how much refinement noise η, and does its "
-        "high-pass fc help?",
-        "The paper's Table 2, Diff-DMX-RT-extra on MUSDB18-HQ, uSDR in dB:",
+        f"`python recipes/results/make.py sampling --open datasets/open-singing{asked}` writes "
+        "this page. The question is the paper's: how many steps T, how much refinement noise η, and "
+        "does its high-pass fc help?",
+        weights(names),
+        *missing,
+        SUMMARY,
+        "## The paper's Table 2",
+        "Diff-DMX-RT-extra on MUSDB18-HQ (arXiv 2511.21342), uSDR in dB:",
         paper_table(),
     ]
+    verdicts: list[str] = []
+    split = some_songs(open_singing / "test", most, out / "sampling" / "songs")
     options = Options(runs=runs, excerpt=excerpt)
-    for group in groups(open_singing, cache)[:2]:
-        for model in names(models):
-            for title, grid in grids.items():
-                place = out / "sampling" / slug(f"{group.title} {Path(model).name} {title}")
-                with Progress(console=Console(stderr=True), transient=True) as bar:
-                    task = bar.add_task(f"{group.title}: {model}", total=len(grid.cells()))
+    for model in names:
+        for title, grids in GRIDS.items():
+            place = out / "sampling" / slug(f"{Path(model).name} {title}")
+            total = sum(len(grid.cells()) for grid in grids)
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task(model, total=total)
 
-                    def cell(name: str, bar=bar, task=task):  # type: ignore[no-untyped-def]
-                        bar.update(task, advance=1, description=name)
-                        return lambda done, total, song: None
+                def cell(name: str, bar=bar, task=task) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+                    bar.update(task, advance=1, description=name)
+                    return lambda done, total, song: None
 
-                    found = ablate(
-                        model_cells(model), grid, group.folder, place, options, jobs, cell,
-                        only=group.only,
-                    )  # fmt: skip
-                text = ablation_report(found, group.title)
-                head = f"# {Path(model).name} on {group.title}: {title}"
-                text = re.sub(r"\A# .*", head, text)
-                parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
+                found: dict[Sampling, Result] = {}
+                for grid in grids:
+                    found |= ablate(model_cells(model), grid, split, place, options, jobs, cell)
+            head, text = f"# {Path(model).name}: {title}", ablation_report(found, "the open split")
+            verdicts.append(f"- {Path(model).name}, {title.lower()}: {verdict(found)}")
+            text = re.sub(r"\A# .*", head, text)
+            parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
+    parts[parts.index(SUMMARY)] = "## Does filtered noise help here?\n\n" + "\n".join(
+        line for line in verdicts if not line.endswith(": ")
+    )
     write(docs / "studies" / "sampling.md", parts)
 
 
-def names(models: str | None) -> list[str]:
-    return models.split(",") if models else [model.name for model in list_models()]
+@main.command(name="all")
+@common
+@click.option("--runs", type=int, help="Runs of a setting of the study.")
+@click.option("--most", type=int, help="Songs of the study.")
+@click.pass_context
+def everything(context: click.Context, runs: int | None, most: int | None, **shared) -> None:  # type: ignore[no-untyped-def]
+    """Both pages."""
+    context.invoke(results, **shared)
+    context.invoke(sampling, runs=runs, most=most, **shared)
+
+
+def some_songs(split: Path, most: int | None, place: Path) -> Path:
+    """Return a folder with links to songs, evenly spread over the names; the split for all."""
+    songs = sorted(path for path in split.iterdir() if path.is_dir())
+    if most is None or most >= len(songs):
+        return split
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for number in range(most):
+        song = songs[number * len(songs) // most]
+        (place / song.name).symlink_to(song.resolve(), target_is_directory=True)
+    return place
+
+
+def failed(found: list[Result]) -> str:
+    return "\n".join(
+        f"- {result.name}: {song} failed: {why}"
+        for result in found
+        for song, why in result.failures.items()
+    )
 
 
 def paper_table() -> str:
