@@ -4,17 +4,18 @@
     python recipes/results/make.py results --open datasets/open-singing
     python recipes/results/make.py sampling --open datasets/open-singing --excerpt 2.9 --most 4
 
-Everything is resumable: scores lie in runs/results and are computed once for the same songs, weights
-and settings. A model that is not there yet is left out, and said. Songs are named by group, so the
-pages hold no paths of a machine.
+Everything is resumable: scores lie in runs/results and are computed once for the same songs,
+weights and settings. A model that is not there yet is left out, and said. Songs are named by group,
+so the pages hold no paths of a machine.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from rich.progress import Progress
 from solovox.checkpoint import CONFIG, find_model, list_models
 from solovox.cli.demo import fetch_song
 from solovox.errors import ModelError
-from solovox.evaluation.ablation import PAPER, Grid, ablate, ablation_report, model_cells, verdict
+from solovox.evaluation.ablation import PAPER, Grid, ablation_report, label, verdict
 from solovox.evaluation.benchmark import Options, Result, evaluate
 from solovox.evaluation.comparison import comparison_report
 from solovox.evaluation.report import (
@@ -217,13 +218,15 @@ def results(
 
 GRIDS: dict[str, list[Grid]] = {
     "From the estimate": [
-        Grid((0, 1, 2, 5), (0.0, 0.4), (2000.0, 5000.0)),
-        Grid((2, 5), (0.0,), (0.0,), takes=(4,)),
+        Grid((0, 2, 5), (0.0, 0.4), (5000.0, 2000.0)),
+        Grid((2,), (0.0,), (0.0,), takes=(4,)),
+        Grid((1,), (0.0,), (0.0,)),
     ],
     "From noise, as in the paper": [
-        Grid((10, 20), (0.0, 0.4), (0.0, 2000.0, 5000.0), (1.0,)),
-        Grid((20,), (0.2, 0.8), (5000.0,), (1.0,)),
+        Grid((10, 20), (0.0, 0.4), (5000.0, 0.0), (1.0,)),
+        Grid((20,), (0.4,), (2000.0,), (1.0,)),
         Grid((50,), (0.0, 0.4), (5000.0,), (1.0,)),
+        Grid((20,), (0.2, 0.8), (5000.0,), (1.0,)),
     ],
     "Samplers and spacings": [
         Grid((5, 10), (0.0,), (0.0,), (1.0,), ("ddim", "dpmpp-2m")),
@@ -231,13 +234,14 @@ GRIDS: dict[str, list[Grid]] = {
         Grid((10,), (0.0,), (0.0,), (1.0,), spacing=("cosine", "log-snr")),
     ],
 }
-"""What the study crosses, by the question: some cells of the paper's grid, for a pass takes time."""
+"""What the study crosses, by the question: some cells of the paper's grid, for passes take time."""
 
 
 @main.command()
 @common
 @click.option("--runs", type=int, help="Runs of a setting  [default: 5 if eta > 0, else 1].")
 @click.option("--most", type=int, help="Songs of the open split, evenly spread  [default: all].")
+@click.option("--minutes", type=float, help="Begin no setting after so long; the page names them.")
 def sampling(
     open_singing: Path,
     cache: Path,
@@ -248,18 +252,18 @@ def sampling(
     jobs: int,
     runs: int | None,
     most: int | None,
+    minutes: float | None,
 ) -> None:
     """docs/studies/sampling.md: the paper's grid of steps and refinement noise, and samplers."""
     names, missing = there(models)
-    given = {"excerpt": excerpt, "most": most, "runs": runs}
+    given = {"excerpt": excerpt, "most": most, "runs": runs, "minutes": minutes}
     asked = "".join(f" --{name} {value:g}" for name, value in given.items() if value is not None)
     parts = [
         "# Sampling: steps, refinement noise, samplers",
         f"`python recipes/results/make.py sampling --open datasets/open-singing{asked}` writes "
-        "this page. The question is the paper's: how many steps T, how much refinement noise η, and "
-        "does its high-pass fc help?",
+        "this page. The question is the paper's: how many steps T, how much refinement noise η, "
+        "and does its high-pass fc help?",
         weights(names),
-        *missing,
         SUMMARY,
         "## The paper's Table 2",
         "Diff-DMX-RT-extra on MUSDB18-HQ (arXiv 2511.21342), uSDR in dB:",
@@ -268,24 +272,32 @@ def sampling(
     verdicts: list[str] = []
     split = some_songs(open_singing / "test", most, out / "sampling" / "songs")
     options = Options(runs=runs, excerpt=excerpt)
-    for model in names:
-        for title, grids in GRIDS.items():
+    ends = time.monotonic() + 60 * minutes if minutes else math.inf
+    for title, grids in GRIDS.items():
+        for model in names:
             place = out / "sampling" / slug(f"{Path(model).name} {title}")
-            total = sum(len(grid.cells()) for grid in grids)
+            found: dict[Sampling, Result] = {}
+            skipped: list[str] = []
+            cells = dict.fromkeys(cell for grid in grids for cell in grid.cells())
             with Progress(console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task(model, total=total)
-
-                def cell(name: str, bar=bar, task=task) -> Callable[..., None]:  # type: ignore[no-untyped-def]
-                    bar.update(task, advance=1, description=name)
-                    return lambda done, total, song: None
-
-                found: dict[Sampling, Result] = {}
-                for grid in grids:
-                    found |= ablate(model_cells(model), grid, split, place, options, jobs, cell)
-            head, text = f"# {Path(model).name}: {title}", ablation_report(found, "the open split")
+                for cell in bar.track(cells, description=f"{Path(model).name}: {title}"):
+                    if time.monotonic() < ends:
+                        found[cell] = evaluate(
+                            ModelSystem(model, cell), split, place, options, jobs
+                        )
+                    else:
+                        skipped.append(label(cell))
+            if not found:
+                missing.append(f"- {Path(model).name}, {title.lower()}: not measured.")
+                continue
+            text = ablation_report(found, "the open split")
             verdicts.append(f"- {Path(model).name}, {title.lower()}: {verdict(found)}")
-            text = re.sub(r"\A# .*", head, text)
+            text = re.sub(r"\A# .*", f"# {Path(model).name}: {title}", text)
             parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
+            if skipped:
+                parts.append(f"Not measured, for want of time: {'; '.join(skipped)}.")
+    place_of_summary = parts.index(SUMMARY)
+    parts[place_of_summary:place_of_summary] = missing
     parts[parts.index(SUMMARY)] = "## Does filtered noise help here?\n\n" + "\n".join(
         line for line in verdicts if not line.endswith(": ")
     )
@@ -296,11 +308,12 @@ def sampling(
 @common
 @click.option("--runs", type=int, help="Runs of a setting of the study.")
 @click.option("--most", type=int, help="Songs of the study.")
+@click.option("--minutes", type=float, help="Minutes of the study.")
 @click.pass_context
-def everything(context: click.Context, runs: int | None, most: int | None, **shared) -> None:  # type: ignore[no-untyped-def]
+def everything(context, runs, most, minutes, **shared):  # type: ignore[no-untyped-def]
     """Both pages."""
     context.invoke(results, **shared)
-    context.invoke(sampling, runs=runs, most=most, **shared)
+    context.invoke(sampling, runs=runs, most=most, minutes=minutes, **shared)
 
 
 def some_songs(split: Path, most: int | None, place: Path) -> Path:
