@@ -1,6 +1,8 @@
 """`solovox train` and `solovox export`, from an empty folder to a model that separates."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,6 +38,27 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def new_run(songs: Path, preset: Path, tmp_path: Path) -> list[object]:
     return ["train", "--preset", preset, "--data", songs, "--out", tmp_path / "run", "--workers", 0]
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(new_run: list[object], tmp_path: Path) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from solovox.training.run import held\n"
+        "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "run")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    refused = solovox(*new_run, "--max-steps", 1)
+    assert refused.exit_code == 1
+    assert "another process trains there" in refused.output
+    assert not (tmp_path / "run/run.json").exists()
+    other.kill()  # a process that dies lets go
+    other.communicate()
+    for more in (("--max-steps", 1), ("--max-steps", 2, "--resume")):
+        done = solovox(*new_run, *more)
+        assert done.exit_code == 0, done.output
 
 
 def test_from_songs_to_a_model_that_separates(new_run: list[object], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from solovox.training.config import TrainingConfig
     from solovox.training.run import Run
 
-PACKAGES = ("lightning", "matplotlib", "tensorboard")
+PACKAGES = ("filelock", "lightning", "matplotlib", "tensorboard")
 COUNT = click.IntRange(1)
 
 
@@ -96,6 +96,7 @@ def train(
             run = resumed(out, preset, data, valid, init, changes)
         else:
             run = new(out, preset, data, valid, init, checkpoint_activations, changes)
+        take(out, context, engine)
         workers = default_workers(engine.world_size // nodes) if workers is None else workers
         trainer = Trainer(run, out, engine, workers)
         trainer.resume()
@@ -113,6 +114,24 @@ def train(
         click.echo(f"Stopped. To go on: solovox train --out {out} --resume", err=True)
         context.exit(130)
     click.echo(f"Done: {trainer.step} steps. To use it: solovox export {out} MODEL_FOLDER")
+
+
+def take(out: Path, context: click.Context, engine: Fabric) -> None:
+    """Hold the run's folder until the command ends; the first process does, for all of them.
+
+    Raises:
+        SolovoxError: in every process, if another run holds it.
+    """
+    from solovox.training.run import held
+
+    refused = ""
+    if engine.is_global_zero:
+        try:
+            context.with_resource(held(out))
+        except SolovoxError as error:
+            refused = str(error)
+    if refused := engine.broadcast(refused):
+        raise SolovoxError(refused)
 
 
 def new(

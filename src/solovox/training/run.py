@@ -3,11 +3,14 @@
 RUN/run.json          the settings, with which a resumed run goes on
 RUN/last.safetensors  the newest state
 RUN/best.safetensors  the state with the best validation uSDR
+RUN/lock              held by the process that trains
 RUN/log.jsonl         losses and scores by step
 RUN/events.*          the same for TensorBoard, with audio and spectrograms
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from solovox.training.state import written_whole
 SETTINGS = "run.json"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+LOCK = "lock"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,28 @@ def write_run(folder: Path, run: Run) -> None:
     values = {**asdict(run), "model": config_to_json(run.model)}
     with written_whole(folder / SETTINGS) as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A run's folder for this process alone; a process that dies lets go of it.
+
+    Raises:
+        SolovoxError: if another process trains there.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        raise SolovoxError(
+            f"{folder}: another process trains there; stop it first, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise SolovoxError(f"{folder}: cannot be written to ({error.strerror})") from error
+    with lock:
+        yield
 
 
 def read_preset(name: str) -> tuple[ModelConfig, TrainingConfig]:
