@@ -2,10 +2,10 @@
 
 Songs are cut into pieces of some 30 s, the pieces shuffled, and written as WebDataset archives:
 
-    OUT/index.json                 every piece: its song, weight, and where its bytes lie in which
-    archive OUT/shard-000000.tar           000000-0000.json  000000-0000.vocals.flac
-    000000-0000.accompaniment.flac  … OUT/shard-000000.json          the part of the index that
-    belongs to one archive
+    OUT/index.json         every piece: its song, weight, and where its bytes lie in which archive
+    OUT/shard-000000.tar   000000-0000.json, 000000-0000.vocals.flac,
+                           000000-0000.accompaniment.flac, …
+    OUT/shard-000000.json  the part of the index that belongs to one archive
 
 The archives can be read by any WebDataset pipeline. `ShardChunks` reads them as `TrainingChunks`
 reads a folder: items of the same form, each a pure function of (seed, index). It visits one

@@ -1,7 +1,7 @@
 """Validation on whole songs, separated as a user would: uSDR and multi-resolution STFT distance.
 
-The mixture's own scores are what doing nothing reaches. Songs without a sound of singing have no
-such scores and do not count. Several processes share the songs.
+The mixture's own scores are what doing nothing reaches. Songs in which nobody sings (vocals under
+-80 dB) have no such scores and do not count. Several processes share the songs.
 """
 
 import math
@@ -19,7 +19,7 @@ from solovox.coding import Coder
 from solovox.data.chunks import whole_songs
 from solovox.data.index import find_songs
 from solovox.errors import DataError
-from solovox.evaluation.metrics import multi_resolution_stft, usdr
+from solovox.evaluation.metrics import is_silent, multi_resolution_stft, usdr
 from solovox.separator import Separator
 
 METRICS = ("usdr", "multi_resolution_stft", "mixture_usdr", "mixture_multi_resolution_stft")
@@ -101,7 +101,7 @@ def mean_scores(scores: Scores) -> dict[str, float]:
 
 
 def _scores(vocals: Audio, estimate: Audio) -> tuple[float, float]:
-    if not vocals.any():
+    if is_silent(vocals):  # as in an evaluation: what a codec left of silence is no singing
         return math.nan, math.nan
     return usdr(vocals, estimate), multi_resolution_stft(vocals, estimate)
 
