@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BENCH ?= $(wildcard benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test faults ray lint format bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -16,6 +16,12 @@ demo: $(VENV)/installed-demo ## separate six seconds of a real song
 
 test: $(VENV)/installed-dev ## run the tests
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/installed-dev ## break a catalogue in every way, on Ray too, and print what was lost (some minutes)
+	$(BIN)/python benchmarks/catalogue_faults.py --ray
+
+ray: $(VENV)/installed-dev ## the same with Ray's workers alone, killed every 5 s (a minute)
+	$(BIN)/python benchmarks/catalogue_faults.py --only ray --songs 8 --every 5
 
 lint: $(VENV)/installed-dev ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -36,7 +36,7 @@ class Script:
             {k: deque(v) for k, v in table.items()},
             deque(loads),
         )
-        self.events, self.given, self.with_worker, self.most = [], [], set(), 0
+        self.events, self.given, self.killed, self.with_worker, self.most = [], [], [], set(), 0
 
     def start(self, slot, job):
         message = self.loads.popleft() if self.loads else READY
@@ -60,6 +60,7 @@ class Script:
         return events
 
     def kill(self, slot):
+        self.killed.append(slot)
         self.with_worker.discard(slot)
 
     def close(self):
@@ -168,6 +169,15 @@ def test_workers_that_cannot_start_end_the_run(out):
 def test_a_worker_that_starts_late_is_no_songs_fault(out):
     engine, _ = drive(out, "ab", {}, loads=[DIED, DIED])
     assert sorted(engine.given) == [("a", 1), ("b", 1)]
+
+
+def test_a_worker_that_would_compute_otherwise_is_replaced(out):
+    other = {**READY, "settings": {**READY["settings"], "precision": "bf16"}}
+    engine, report = drive(out, "abcd", {}, loads=[READY, other])
+    assert (report.done, engine.killed) == (4, [1])
+    other = {**READY, "identity": {**READY["identity"], "sha256": "other"}}
+    with pytest.raises(SolovoxError, match="was begun with the model n"):
+        drive(out, "abcde", {}, loads=[other])
 
 
 def test_a_full_disk_ends_the_run_and_no_song_is_blamed(out):

@@ -18,7 +18,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from solovox.catalogue.claims import RENEW, Claim, Claims
 from solovox.catalogue.engines import Engine
@@ -32,7 +33,7 @@ from solovox.catalogue.records import (
     write_manifest,
     write_record,
 )
-from solovox.catalogue.settings import Job, fix_job
+from solovox.catalogue.settings import Job, check_identity, fix_job
 from solovox.catalogue.songs import Song
 from solovox.catalogue.storage import Folder, clear_scratch
 from solovox.catalogue.worker import DISK_FULL, FULL, UNREADABLE, Message
@@ -283,10 +284,9 @@ class Driver:
         slot.heard = time.monotonic()
         kind = message["kind"]
         if kind == "ready":
-            slot.ready, self._failed_starts = True, 0
-            if not self._job.identity:
-                settings, identity = message["settings"], message["identity"]
-                self._job = fix_job(self._target, self._job, settings, identity)
+            self._failed_starts = 0
+            slot.ready = self._agree(number, message["settings"], message["identity"])
+            slot.started = slot.ready
         elif kind == "broken":
             raise SolovoxError(message["error"])
         elif kind == "died":
@@ -297,6 +297,21 @@ class Driver:
         elif slot.task is not None and kind == "failed":
             task, slot.task = slot.task, None
             self._failed(task, message["status"], message["error"])
+
+    def _agree(self, number: int, settings: dict[str, Any], identity: dict[str, str]) -> bool:
+        """Whether a worker understands the job as the others do; it is taken away if not.
+
+        The first one decides what was left open. Another may have begun before that, on a machine
+        that would compute in other numbers: the next one in its place is told.
+        """
+        assert self._engine is not None
+        if not self._job.identity:
+            self._job = fix_job(self._target, self._job, settings, identity)
+        check_identity(self._target.url, self._job.identity, identity)
+        if settings != asdict(self._job.settings):
+            self._engine.kill(number)
+            return False
+        return True
 
     def _done(self, task: _Task, record: Record) -> None:
         self._failed_in_a_row = 0

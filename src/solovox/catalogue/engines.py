@@ -12,6 +12,7 @@ import os
 import selectors
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -177,6 +178,8 @@ class InlineEngine:
             message = self._workers[slot].do(song, tries, self._beat)
             self._events.append(Event(slot, message))
         events, self._events = self._events, []
+        if not events:
+            time.sleep(seconds)
         return events
 
     def kill(self, slot: int) -> None:
