@@ -273,7 +273,7 @@ def engine_of(name: str) -> Iterator[list]:
         ENGINES[name] = make
 
 
-def workers_killed(case: Case, every: float = 2.0) -> int:
+def workers_killed(case: Case, every: float = 4.0) -> int:
     with engine_of("local") as engines:
 
         def processes() -> list[int]:
@@ -377,7 +377,7 @@ def another_setting(case: Case) -> int:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Case], int]]] = {
-    "worker": ("a worker killed every 2 s", workers_killed),
+    "worker": ("a worker killed every 4 s", workers_killed),
     "driver": ("the driver killed", drivers_killed),
     "stop": ("the driver told to end (SIGTERM)", drivers_stopped),
     "disk": ("a full disk", full_disk),
@@ -426,8 +426,8 @@ def check_ray(folder: Path, songs: int, every: float, shipped: bool) -> list[Row
 
             with killing(case, processes if kills else lambda: [], every):
                 run(case, engine="ray", settings=settings, limits=replace(LIMITS, tries=10))
-        ray.shutdown()
         rows.append(audit(title, case, folder / "Ray, nothing" if kills else None))
+    ray.shutdown()
     return rows
 
 

@@ -67,7 +67,8 @@ class RayEngine:
     ) -> None:
         self._owner = owner
         cpus = job.settings.threads or 1
-        if not ray.is_initialized():
+        self._connected = not ray.is_initialized()
+        if self._connected:
             _connect(
                 None if os.environ.get("RAY_ADDRESS") else (workers or count_workers(job)) * cpus
             )
@@ -133,10 +134,11 @@ class RayEngine:
             ray.kill(actor)
 
     def close(self) -> None:
-        """Kill all actors, and leave the cluster."""
+        """Kill all actors, and leave the cluster if this has joined it."""
         for slot in list(self._actors):
             self.kill(slot)
-        ray.shutdown()
+        if self._connected:
+            ray.shutdown()
 
     def _ask(self) -> None:
         """Ask workers that have a song whether they go on."""
@@ -149,8 +151,9 @@ class RayEngine:
 
 def _connect(cpus: int | None) -> None:
     """Join the cluster, or start Ray here."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cpus is None:
-        ray.init(**quiet)
-    else:
-        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    here: dict[str, Any] = {} if cpus is None else {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
+    except Exception as error:  # Ray raises what it likes here
+        reason = str(error).strip().splitlines()[0]
+        raise SolovoxError(f"Ray cannot be started or reached: {reason}") from error
