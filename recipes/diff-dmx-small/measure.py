@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ def fetch_voices(cache: Path) -> list[Path]:
 
 
 def held_out(data: Path, seconds: float, count: int | None = None) -> list[Clip]:
-    """The stretch of each song of the open test split that is sung loudest; of `count`."""
+    """The loudest-sung stretch of each song of the open test split, or of `count` songs."""
     if not (data / "test").is_dir():
         return []
     songs = [song for song in find_songs(data / "test") if song.paired]
@@ -174,7 +175,7 @@ class Memory:
 class Model:
     """A model under measurement, at its own settings but for those given."""
 
-    def __init__(self, name: str, **settings: float | str) -> None:
+    def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
         self.settings = settings
 
@@ -184,7 +185,7 @@ class Model:
 
     def take(self, mixture: Audio, takes: int = 1) -> Audio:
         """The vocals as sampled, or the mean of several takes."""
-        separator = Separator(self.name, takes=takes, **self.settings)  # type: ignore[arg-type]
+        separator = Separator(self.name, takes=takes, **self.settings)
         return separator.separate(mixture, RATE)["vocals"]
 
 
@@ -347,22 +348,23 @@ def print_refining(clips: list[Clip], model: Model, peer: Spleeter) -> None:
 def print_noise(clips: list[Clip], model: Model) -> None:
     """Refinement noise in fixed bands and in those that follow the input."""
     heads, rows = [clip.name for clip in clips], []
+    steps, start = model.settings.get("steps", 4), model.settings.get("start", 0.5)
     for eta, cutoff in ((0.0, 0), *((e, c) for e in (0.4, 0.8) for c in CUTOFFS)):
-        separator = Separator(model.name, steps=4, start=0.5, eta=eta, cutoff=cutoff)
+        separator = Separator(model.name, steps=steps, start=start, eta=eta, cutoff=cutoff)
         row = [f"{eta:g}", str(cutoff) if eta else "–"]
         for clip in clips:
             found = separator.separate(clip.mixture, RATE)["vocals"]
             row.append(written(scores(clip.vocals, found)))
         rows.append(row)
         print(*row, file=sys.stderr, flush=True)
-    print(f"\n## Refinement noise, 4 steps from t = 0.5 ({' / '.join(METRICS)})")
+    print(f"\n## Refinement noise, {steps} steps from t = {start} ({' / '.join(METRICS)})")
     table(["eta", "cutoff", *heads], rows)
 
 
 def print_speed(model: Model, peer: Spleeter, clip: Audio) -> None:
     """CPU seconds for 12 s of stereo, in turns, the median of five rounds; loading is left out."""
     estimate = Separator(model.name, steps=0)
-    sample = Separator(model.name, **model.settings)  # type: ignore[arg-type]
+    sample = Separator(model.name, **model.settings)
     runs: dict[str, System] = {
         "Spleeter": peer,
         "estimate": lambda audio: estimate.separate(audio, RATE)["vocals"],
