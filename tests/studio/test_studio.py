@@ -331,6 +331,25 @@ def test_an_upload_that_breaks_off_leaves_nothing(start: Start, file: Path) -> N
     assert client.studio.library.count() == 0
 
 
+def test_uploads_that_stall_hold_up_nobody(
+    start: Start, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("solovox.studio.api.PATIENCE", 0.5)
+    client = start()
+    stalled = []
+    for _ in range(4):
+        connection = http.client.HTTPConnection("127.0.0.1", client.studio.port, timeout=SLOW)
+        connection.putrequest("POST", "/api/songs")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders()
+        stalled.append(connection)
+    client.upload(file, separate=False)
+    for connection in stalled:
+        assert connection.getresponse().status == 408
+        connection.close()
+    assert len(list((client.studio.library.work / "songs").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

@@ -43,6 +43,7 @@ from solovox.studio.worker import Worker
 
 PAGE = Path(__file__).parent / "page"
 PIECE = 1 << 20  # bytes of an upload in memory
+PATIENCE = 30.0  # seconds without a byte of an upload
 RESERVE = 200 << 20  # bytes of disk that are left alone
 MOST_TAKES = 200
 MOST_SAMPLES = 1 << 20  # frames a request
@@ -200,6 +201,7 @@ def make_app(
         redoc_url=None,
     )
     app.add_middleware(Guard, host=host, token=token)
+    receiving = asyncio.Semaphore(2)  # uploads read at a time: the others wait, the page does not
     aside = anyio.CapacityLimiter(2)  # threads for files: the cores are the worker's
 
     async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
@@ -237,7 +239,7 @@ def make_app(
     @app.post(
         "/api/songs",
         status_code=201,
-        responses=_problems(409, 413, 415, 429, 507),
+        responses=_problems(408, 409, 413, 415, 429, 507),
         openapi_extra={"requestBody": {"required": True, **_content("application/octet-stream")}},
     )
     async def upload(
@@ -272,7 +274,8 @@ def make_app(
             raise HTTPException(507, "the disk is full; remove some songs")
         try:
             with library.incoming(name, limits.songs) as (song, path):
-                song.bytes = await _receive(request, path, limits.upload)
+                async with receiving:
+                    song.bytes = await _receive(request, path, limits.upload)
                 reading = await in_thread(_probe, path)
                 if reading is not None:
                     raise HTTPException(415, f"{clean_name(name)}: {reading}")
@@ -515,19 +518,25 @@ def _check_knobs(knobs: Knobs, models: dict[str, str]) -> None:
 async def _receive(request: Request, path: Path, most: int) -> int:
     """The bytes written to `path`; no more than a megabyte of them is ever in memory."""
     total = 0
-    held: list[bytes] = []
-    waiting = 0
+    held = bytearray()
+    pieces = aiter(request.stream())
     async with await anyio.open_file(path, "xb") as file:
-        async for piece in request.stream():
+        while True:
+            try:
+                with anyio.fail_after(PATIENCE):  # a client that stalls must not hold up others
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                break
+            except TimeoutError as error:
+                raise HTTPException(408, "nothing came any more") from error
             total += len(piece)
             if total > most:
                 raise HTTPException(413, f"a file may have {most >> 20} MB")
-            held.append(piece)
-            waiting += len(piece)
-            if waiting >= PIECE:
-                await file.write(b"".join(held))
-                held, waiting = [], 0
-        await file.write(b"".join(held))
+            held += piece
+            if len(held) >= PIECE:
+                await file.write(bytes(held))
+                held.clear()
+        await file.write(bytes(held))
     return total
 
 
