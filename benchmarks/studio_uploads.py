@@ -1,9 +1,9 @@
 """Fifty uploads at once: is one lost, does memory grow, is the page still answered?
 
-A studio of its own process gets 50 songs of 20 s (7 MB each) from 50 clients at the same time, while
-the first are already being separated, and another client asks for the page and the list of songs
-ten times a second. Printed are how long those answers took, the memory of the studio before and at
-most, and how many songs arrived, byte for byte.
+A studio in a process of its own gets 50 songs of 20 s (7 MB each) from 50 clients at the same time,
+while another is already being separated, and one more client asks for the page and the list of
+songs ten times a second. Printed are how long those answers took, the studio's memory before and
+at most, and how many songs arrived, byte for byte.
 """
 
 from __future__ import annotations

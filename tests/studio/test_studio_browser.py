@@ -113,7 +113,7 @@ def test_a_song_from_drop_to_download(
 ) -> None:
     client = start()
     file = song_file(tmp_path)
-    page = visit(client)
+    page = visit(client, color_scheme="dark")
     picture(page, "welcome")
     drop(page, [file])
     page.wait_for_selector("#songs li .open")
@@ -263,6 +263,8 @@ def test_many_songs_at_once_and_trouble(
     page.wait_for_selector("#toasts .bad")
     assert "broken" in page.inner_text("#toasts")
     until(page, "() => [...studio.songs.values()].some(s => s.takes[0].status === 'working')")
+    if given:  # for a picture of it, well under way
+        until(page, "() => [...studio.songs.values()].some(s => s.takes[0].progress > 0.3)")
     picture(page, "queue")
     last = page.locator("#songs li", has_text="Boron")
     if last.get_attribute("class").startswith("queued"):
