@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from solovox.audio import read_audio
 from solovox.cli import main
+from solovox.diffusion.refinement import BANDS
 from solovox.diffusion.sampling import SAMPLERS
 from solovox.errors import SolovoxError
 from solovox.presets import QUALITIES
@@ -26,7 +27,7 @@ from solovox.separator import STEMS, Separator
 from solovox.stems import RULES
 from solovox.studio import library
 from solovox.studio.api import Limits
-from solovox.studio.library import Library, Quality, Rule, Sampler, clean_name
+from solovox.studio.library import Band, Library, Quality, Rule, Sampler, clean_name
 from solovox.studio.server import Studio
 from solovox.studio.worker import Worker
 
@@ -460,5 +461,6 @@ def test_names_are_for_showing(given: str, name: str) -> None:
 def test_choices_are_those_of_the_package() -> None:
     assert set(get_args(Sampler)) == set(SAMPLERS)
     assert get_args(Rule) == tuple(RULES)
+    assert get_args(Band) == BANDS
     assert get_args(Quality) == tuple(QUALITIES)
     assert library.STEMS == STEMS

@@ -28,6 +28,7 @@ import solovox
 from solovox.errors import SolovoxError
 from solovox.studio.guard import Guard
 from solovox.studio.library import (
+    Cutoff,
     Gone,
     Knobs,
     Library,
@@ -252,7 +253,7 @@ def make_app(
         steps: Annotated[int | None, Query(ge=0, le=200)] = None,
         start: Annotated[float | None, Query(gt=0, le=1)] = None,
         eta: Annotated[float | None, Query(ge=0, le=1)] = None,
-        cutoff: Annotated[float | None, Query(ge=0, le=20_000)] = None,
+        cutoff: Cutoff | None = None,
         sampler: Sampler | None = None,
         seed: Annotated[int, Query(ge=0, lt=2**32)] = 0,
         stems: Rule | None = None,

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,6 +33,8 @@ log = logging.getLogger("solovox")
 Status = Literal["queued", "working", "done", "failed", "cancelled"]
 Quality = Literal["fast", "balanced", "best"]
 Sampler = Literal["ddim", "dpmpp-2m", "heun"]
+Band = Literal["mixture", "spread"]
+Cutoff = Annotated[float, Field(ge=0, le=20_000)] | Band
 Rule = Literal["exact", "wiener", "generated"]
 STEMS = ("vocals", "accompaniment")
 ID = re.compile(r"^[0-9a-f]{12}$")
@@ -61,7 +63,7 @@ class Knobs(Strict):
     )
     start: float | None = Field(default=None, gt=0, le=1, description="1 starts from noise.")
     eta: float | None = Field(default=None, ge=0, le=1, description="Share of refinement noise.")
-    cutoff: float | None = Field(default=None, ge=0, le=20_000, description="Of that noise, in Hz.")
+    cutoff: Cutoff | None = Field(default=None, description="Of that noise in Hz, or its band.")
     sampler: Sampler | None = None
     seed: int = Field(default=0, ge=0, lt=2**32, description="Another seed is another take.")
     stems: Rule | None = Field(default=None, description="How stems are made.")

@@ -71,6 +71,8 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         """Work until told to end."""
+        import solovox.audio  # noqa: F401 (before the first upload is looked at, not meanwhile)
+
         last_sweep = time.monotonic()
         while not self._ending:
             job = self._next()

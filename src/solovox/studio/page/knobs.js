@@ -15,6 +15,9 @@ const KNOBS = [
   { name: 'eta', label: 'Invention (η)', min: 0, max: 1, step: 0.05,
     word: (v) => (v === 0 ? 'none: one fixed path' : v.toFixed(2)),
     about: 'Fresh noise on the way, cleared again: breath and detail are tried anew.' },
+  { name: 'band', label: 'Where it may', kind: 'choice', needs: 'eta', options: ['fixed', 'mixture', 'spread'],
+    words: { fixed: 'above a fixed frequency', mixture: 'above most of what is heard just then',
+      spread: 'where the first estimate is unsure' } },
   { name: 'cutoff', label: 'Invention above', min: 0, max: 12000, step: 250,
     word: (v) => (v === 0 ? 'everywhere' : v >= 1000 ? `${v / 1000} kHz` : `${v} Hz`),
     about: 'That noise lies above this frequency; lower tones keep their path.', needs: 'eta' },
@@ -99,8 +102,12 @@ export class KnobPanel {
   #make(knob) {
     const id = `knob-${knob.name}`;
     if (knob.kind === 'choice') {
-      const input = select(id, this.studio[knob.from].map((value) => [value, knob.words[value] ?? value]));
-      input.onchange = () => { this.values[knob.name] = input.value; this.#showAll(); };
+      const input = select(id, (knob.options ?? this.studio[knob.from]).map((value) => [value, knob.words[value] ?? value]));
+      input.onchange = () => {
+        if (knob.name === 'band') this.values.cutoff = input.value === 'fixed' ? 5000 : input.value;
+        else this.values[knob.name] = input.value;
+        this.#showAll();
+      };
       this.inputs[knob.name] = { input };
       return row(knob.label, input, id, knob.about);
     }
@@ -133,7 +140,14 @@ export class KnobPanel {
     }
     for (const { name, needs } of KNOBS) {
       const { input, output, knob } = this.inputs[name];
-      const value = this.values[name] ?? (name === 'seed' ? 0 : this.tuned[name]);
+      let value = this.values[name] ?? (name === 'seed' ? 0 : this.tuned[name]);
+      const cutoff = this.values.cutoff ?? this.tuned.cutoff;
+      const adaptive = typeof cutoff === 'string';
+      if (name === 'band') value = adaptive ? cutoff : 'fixed';
+      if (name === 'cutoff') {
+        input.closest('.knob').hidden = adaptive;
+        if (adaptive) continue;
+      }
       input.value = value;
       if (output) {
         const tuned = value === this.tuned[name] ? ' · as tuned' : '';
