@@ -243,6 +243,22 @@ def test_cancel_and_retry(start: Start, file: Path, gate: threading.Event) -> No
     client.until(second["id"], "done")
 
 
+def test_a_take_that_fails_as_it_is_cancelled_stops_nothing(
+    start: Start, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+
+    def failing(self: Worker, song: str, take: str) -> None:
+        assert client.ask("POST", f"/api/songs/{song}/takes/{take}/cancel")[0] == 200
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "_make", failing)
+        client.until(client.upload(file)["id"], "cancelled")
+        client.until(client.upload(file)["id"], "cancelled")
+    client.until(client.upload(file)["id"], "done")
+
+
 def test_what_is_no_song_is_refused_and_leaves_nothing(start: Start, file: Path) -> None:
     client = start()
     for body in (b"", b"no song at all" * 100):

@@ -81,7 +81,11 @@ class Worker(threading.Thread):
                     if not self._ending and self._next() is None:
                         self._wake.wait(timeout=60)
             else:
-                self._work(*job)
+                try:
+                    self._work(*job)
+                except Exception:  # the thread must outlive whatever it is
+                    log.exception("the studio's worker goes on after a failure of its own")
+                    time.sleep(1)
             if time.monotonic() - last_sweep > 600:
                 last_sweep = time.monotonic()
                 with suppress(OSError):
@@ -115,7 +119,7 @@ class Worker(threading.Thread):
             self.library.sweep_song(song_id)
 
     def _finish(self, song: str, take: str, **values: Any) -> None:
-        with suppress(Gone):
+        with suppress(Gone, Unwanted):  # removed or cancelled in the meantime
             self._set(song, take, seconds_left=None, **values)
 
     def _set(self, song: str, take: str, **values: Any) -> None:
