@@ -211,8 +211,9 @@ def results(
                 parts.append(re.sub(r"^# ", "### ", comparison))
             picture = f"results-{slug(group.title).lower()}-spectrograms.png"
             songs = place / slug(found[0].name) / "songs"
-            if plot_spectrograms(found[0], songs, images / picture):
-                parts += [f"{found[0].name}:", f"![spectrograms](images/{picture})"]
+            if plot_spectrograms(found[0], songs, out / picture):
+                small = small_copy(out / picture, images)
+                parts += [f"{found[0].name}:", f"![spectrograms](images/{small})"]
     write(docs / "results.md", parts)
 
 
@@ -317,6 +318,17 @@ def everything(context, runs, most, minutes, **shared):  # type: ignore[no-untyp
     """Both pages."""
     context.invoke(results, **shared)
     context.invoke(sampling, runs=runs, most=most, minutes=minutes, **shared)
+
+
+def small_copy(picture: Path, folder: Path) -> str:
+    """Return the name of a copy as JPEG, a tenth of the size: pictures stay in the history."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        image.convert("RGB").resize((900, 900 * image.height // image.width)).save(
+            folder / f"{picture.stem}.jpg", quality=60, optimize=True
+        )
+    return f"{picture.stem}.jpg"
 
 
 def passes(cell: Sampling) -> int:
