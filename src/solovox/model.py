@@ -47,11 +47,14 @@ class SeparationModel(nn.Module):
         vocals by afterwards.
 
         It is the mixture's RMS level, at least -60 dB, so that silence stays silence; one for a
-        model that takes audio as it is.
+        model that takes audio as it is. Zeros at the end are padding and do not count: a short song
+        in a long chunk has its own level.
         """
         if not self.config.normalise:
             return mixture.new_ones(mixture.shape[0], 1, 1)
-        return mixture.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1e-3)
+        energy = mixture.square().mean(dim=1, keepdim=True)
+        heard = (energy > 0).flip(2).cummax(dim=2).values.sum(dim=2, keepdim=True).clamp(min=1)
+        return (energy.sum(dim=2, keepdim=True) / heard).sqrt().clamp(min=1e-3)
 
     def condition(self, mixture: Tensor) -> Features:
         """What the conditioner hears in a mixture, with its estimate and the mixture in the codec's

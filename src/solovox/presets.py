@@ -84,6 +84,7 @@ class ModelConfig:
         overlap: share of a chunk that crossfades with the next.
         sampling: defaults of the sampler, which are the quality "balanced".
         qualities: the other named settings, "fast" and "best", where the model has them.
+        stems: how stems are made where the user does not say, a name of `stems.RULES`.
     """
 
     name: str
@@ -95,6 +96,7 @@ class ModelConfig:
     overlap: float = 0.2
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     qualities: Mapping[str, SamplingConfig] = field(default_factory=dict, hash=False)
+    stems: str = "exact"
 
     def sampling_of(self, quality: str | None) -> SamplingConfig:
         """The sampler's settings of a named quality; None is the model's defaults.
@@ -189,6 +191,7 @@ LDM_DMX_24K = ModelConfig(
     chunk=1024 * 320,
     overlap=0.1,
     sampling=SamplingConfig(steps=50, start=1.0, eta=0.0, cutoff=0.0),
+    stems="wiener",
 )
 """LDM-dmx on EnCodec's 24 kHz model, left and right as two items (arXiv 2511.20470)."""
 
@@ -210,7 +213,7 @@ LDM_DMX_SMALL = ModelConfig(
     normalise=True,
     chunk=602112,
     overlap=0.1,
-    sampling=SamplingConfig(steps=2, start=0.3, eta=0.0, cutoff=0.0),
+    sampling=SamplingConfig(steps=1, start=0.3, eta=0.0, cutoff=0.0),
 )
 """The latent model that ships: chunks of 13.65 s, and a prior as in diff-dmx-small."""
 

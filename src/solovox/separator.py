@@ -141,7 +141,7 @@ class Separator:
             **{name: value for name, value in asked.items() if value is not None},
         )
         self.seed = seed
-        self.stems = stems or "exact"
+        self.stems = stems or config.stems
         self.precision = precision
         self.batch_size = BATCH.get(self.device.type, 1) if batch_size is None else batch_size
         self._check_settings(loaded.codec.sample_rate / 2)
