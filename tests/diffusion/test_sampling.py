@@ -54,6 +54,35 @@ def test_order_of_convergence(name, spacing, order):
     assert all(abs(found - order) < 0.15 for found in orders)
 
 
+def deviation_drawn(name: str, grid: torch.Tensor, eta: float) -> float:
+    """The exact standard deviation of what a sampler draws.
+
+    It is linear in all noise it is given, so its response to each draw alone, one a batch item,
+    says everything.
+    """
+    size = len(grid) + 1
+    draws = iter(torch.eye(size, dtype=torch.float64)[:, :, None, None])
+    drawn = SAMPLERS[name](
+        gaussian_velocity, next(draws), grid, eta=eta, refinement=lambda: next(draws)
+    )
+    return float(drawn.square().sum().sqrt())
+
+
+@pytest.mark.parametrize("eta", [0.4, 1.0])
+@pytest.mark.parametrize(
+    ("name", "spacing", "order"),
+    [("ddim", "cosine", 1), ("dpmpp-2m", "log-snr", 2)],
+)
+def test_weak_order_of_convergence_with_refinement_noise(name, spacing, order, eta):
+    """What is drawn has the right law, by the same order in the steps as without noise."""
+    errors = [
+        abs(deviation_drawn(name, times(steps, spacing=spacing), eta) - DEVIATION)
+        for steps in (80, 160, 320)
+    ]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert all(abs(found - order) < 0.15 for found in orders)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_a_perfect_velocity_gives_the_clean_signal(name, steps):

@@ -11,6 +11,10 @@ networks, conditions or audio.
 |            |       |               |       | et al. 2021, whose indices Eq. 8 and 9 need    |
 | `heun`     | 2     | 2, the last 1 | no    | Karras et al. 2022, here in the rotating frame |
 | `dpmpp-2m` | 2     | 1             | yes   | DPM-Solver++, Lu et al. 2022                   |
+
+With noise, the order is that of the law of what is drawn (weak order): `dpmpp-2m` with eta = 1 is
+the stochastic second-order solver SDE-DPM-Solver++(2M). Its order asks for steps that are alike in
+λ, the spacing "log-snr".
 """
 
 import math
