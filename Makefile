@@ -32,7 +32,7 @@ format: $(VENV)/installed-dev ## format the code, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev ## print the table of each benchmark (hours), or of some: BENCH=benchmarks/NAME.py
+bench: $(VENV)/installed-dev $(VENV)/installed-bench ## print the table of each benchmark (hours), or of some: BENCH=benchmarks/NAME.py
 	set -e; for benchmark in $(BENCH); do \
 		echo; echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done

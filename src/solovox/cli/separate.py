@@ -368,8 +368,11 @@ def _load(
     """The separator, and the regions that are generated again after it, with theirs."""
     import torch
 
+    from solovox.allocation import keep_memory
     from solovox.separator import Separator
     from solovox.takes import read_take
+
+    keep_memory()
 
     redone: Redone = []
     if repeat:

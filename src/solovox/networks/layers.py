@@ -12,6 +12,7 @@ Random Fourier features: Tancik et al. 2020, Eq. 4.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -86,14 +87,20 @@ def rotate(x: Tensor) -> Tensor:
     Args:
         x: [batch, heads, length, width], width even.
     """
-    length, width = x.shape[-2:]
-    pair = torch.arange(width // 2, device=x.device, dtype=torch.float32)
-    speed = _ROTARY_BASE ** (-2 * pair / width)
-    angle = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * speed
-    cos, sin = angle.cos(), angle.sin()
+    cos, sin = _turns(*x.shape[-2:], x.device)
     real, imaginary = x.float().chunk(2, dim=-1)  # bfloat16 cannot tell late positions apart
     turned = torch.cat((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
     return turned.to(x.dtype)
+
+
+@lru_cache(maxsize=16)
+def _turns(length: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [length, width / 2] of the angles by which `rotate` turns."""
+    with torch.inference_mode(False):  # what is kept may be wanted for training later
+        pair = torch.arange(width // 2, device=device, dtype=torch.float32)
+        speed = _ROTARY_BASE ** (-2 * pair / width)
+        angle = torch.arange(length, device=device, dtype=torch.float32)[:, None] * speed
+        return angle.cos(), angle.sin()
 
 
 class Attention(nn.Module):
