@@ -49,10 +49,11 @@ def noise() -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal((2, SECONDS * RATE))).astype("float32")
 
 
-def bundled(quality: str) -> Parts:
+def bundled(quality: str, backend: str = "torch") -> Parts:
     from solovox import Separator
 
-    separator, audio = Separator("diff-dmx-small", device="cpu", quality=quality), noise()
+    separator = Separator("diff-dmx-small", device="cpu", quality=quality, backend=backend)
+    audio = noise()
     return [(1, lambda: separator.separate(audio, RATE))]
 
 
@@ -208,6 +209,7 @@ ROWS: dict[str, Callable[[], Parts]] = {
     "diff-dmx-small, fast": lambda: bundled("fast"),
     "diff-dmx-small, balanced": lambda: bundled("balanced"),
     "diff-dmx-small, best": lambda: bundled("best"),
+    "diff-dmx-small, best, openvino": lambda: bundled("best", "openvino"),
     "DIFF_DMX, T = 50 (parts)": lambda: paper("diff-dmx"),
     "DIFF_DMX_PLAIN, T = 50 (parts)": lambda: paper("diff-dmx-plain"),
     "MSDM, 150 calls (parts)": lambda: msdm(150),

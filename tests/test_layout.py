@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"codecs", "diffusion", "networks"},
     "presets": {"codecs", "networks", "model", "settings"},
     "checkpoint": {"model", "presets"},
+    "backends": {"model", "networks"},
 }
 SURFACES = {"cli", "studio", "catalogue"}
 # Inside of the machine: surfaces come to it through Separator, load_model and their like.

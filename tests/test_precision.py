@@ -1,9 +1,12 @@
 """Networks run in bf16 where that is asked for, or fast; what is around them does not."""
 
+import numpy as np
 import pytest
 import torch
 
+from solovox.checkpoint import list_models
 from solovox.precision import autocast
+from solovox.separator import Separator
 
 CPU = torch.device("cpu")
 
@@ -33,3 +36,20 @@ def test_auto_without_that_question_is_32_bits(monkeypatch: pytest.MonkeyPatch) 
 def test_unknown_precision_is_told() -> None:
     with pytest.raises(ValueError, match="auto, bf16, fp32, not fp8"):
         autocast(CPU, "fp8")
+
+
+@pytest.mark.parametrize("info", list_models(), ids=lambda info: info.name)
+def test_bf16_changes_the_vocals_of_bundled_models_by_little_or_is_not_used(info):
+    """40 dB apart at least; a model that is not has to ask for fp32 in its configuration."""
+    time = np.arange(50_000) / 44_100
+    swell = np.sin(2 * np.pi * 220 * (time + 0.002 * np.sin(2 * np.pi * 5 * time)))
+    noise = np.random.default_rng(0).standard_normal((2, 50_000))
+    mixture = (0.2 * swell + 0.02 * noise).astype(np.float32)
+    if Separator(info.folder, device="cpu").precision == "fp32":
+        return
+    exact, fast = (
+        Separator(info.folder, device="cpu", precision=precision).separate(mixture, 44_100)
+        for precision in ("fp32", "bf16")
+    )
+    difference = exact["vocals"] - fast["vocals"]
+    assert 10 * np.log10((exact["vocals"] ** 2).sum() / (difference**2).sum()) > 40

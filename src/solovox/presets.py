@@ -83,6 +83,8 @@ class ModelConfig:
         chunk: samples separated at once.
         overlap: share of a chunk that crossfades with the next.
         sampling: defaults of the sampler, which are the quality "balanced".
+        precision: of `Separator` where the user does not say: "auto", or "fp32" where bf16 changes
+            the vocals too much (benchmarks/precision.py).
         qualities: the other named settings, "fast" and "best", where the model has them.
         stems: how stems are made where the user does not say, a name of `stems.RULES`.
     """
@@ -97,6 +99,7 @@ class ModelConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     qualities: Mapping[str, SamplingConfig] = field(default_factory=dict, hash=False)
     stems: str = "exact"
+    precision: str = "auto"
 
     def sampling_of(self, quality: str | None) -> SamplingConfig:
         """The sampler's settings of a named quality; None is the model's defaults.

@@ -43,6 +43,7 @@ from solovox.audio import (
     whole_rate,
 )
 from solovox.averaging import RunningMean, take_seed
+from solovox.backends import BACKENDS
 from solovox.checkpoint import load_model
 from solovox.chunking import ChunkPlan, OverlapAdd
 from solovox.diffusion.noise import ChunkNoise, Noise
@@ -52,7 +53,7 @@ from solovox.diffusion.schedule import SPACINGS, times
 from solovox.errors import AudioError, ModelError, SolovoxError
 from solovox.model import SeparationModel
 from solovox.names import below
-from solovox.precision import PRECISIONS, autocast
+from solovox.precision import PRECISIONS, autocast, resolve
 from solovox.presets import SamplingConfig
 from solovox.redo import Region, splice
 from solovox.refine import Beside, read_beside, starting_from
@@ -99,6 +100,8 @@ class Separator:
         precision: "auto" (bf16 where the machine is fast at it), "fp32" or "bf16".
         quality: "fast", "balanced" or "best": the model's named settings, which the ones above
             overrule.
+        backend: what computes the generator, a name of `backends.BACKENDS`: "torch", "openvino" (a
+            CPU, where it is installed) or "compile" (torch.compile; CUDA graphs on a GPU).
 
     Settings that are None are the quality's; without one, the model's own defaults ("balanced").
 
@@ -123,6 +126,7 @@ class Separator:
         spacing: str | None = None,
         takes: int | None = None,
         quality: str | None = None,
+        backend: str = "torch",
     ) -> None:
         self.device = find_device(device)
         loaded = model if isinstance(model, SeparationModel) else load_model(model)
@@ -142,12 +146,16 @@ class Separator:
         )
         self.seed = seed
         self.stems = stems or config.stems
-        self.precision = precision
+        # A model that bf16 would change too much says so itself.
+        self.precision = config.precision if precision == "auto" else precision
+        self.backend = backend
         self.batch_size = BATCH.get(self.device.type, 1) if batch_size is None else batch_size
         self._check_settings(loaded.codec.sample_rate / 2)
         self._passes = self._rehearse()
         self.plan = ChunkPlan.of(config.chunk, config.overlap)
-        self.model = loaded.eval().to(self.device)
+        self.model = BACKENDS[backend](
+            loaded.eval().to(self.device), resolve(self.device, self.precision)
+        )
         chosen = ", ".join(f"{name} {value}" for name, value in vars(self.sampling).items())
         log.info("%s on %s: %s", config.name, self.device, chosen)
 
@@ -724,6 +732,7 @@ class Separator:
             ("spacing", s.spacing, s.spacing in SPACINGS, " or ".join(SPACINGS)),
             ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("stems", self.stems, self.stems in RULES, " or ".join(RULES)),
+            ("backend", self.backend, self.backend in BACKENDS, " or ".join(BACKENDS)),
             ("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ):
             if not good:

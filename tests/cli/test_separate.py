@@ -99,6 +99,7 @@ def test_settings_reach_the_separator(run, monkeypatch):
         "model": "diff-dmx-small", "device": "auto", "steps": 3, "start": 0.5, "eta": 0.1,
         "cutoff": 900.0, "seed": 7, "stems": "wiener", "batch_size": 2, "precision": "fp32",
         "sampler": "ddim", "spacing": "cosine", "takes": 2, "quality": "best",
+        "backend": "torch",
     }  # fmt: skip
     assert "oracle/song/uncertainty.npz" in files()
 

@@ -179,6 +179,12 @@ class Stop:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @click.option("--stems", type=click.Choice(RULES), help="How stems are made of what is generated.")
 @click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--backend",
+    default="torch",
+    show_default=True,
+    help="What computes the generator: torch, openvino or compile.",
+)
 @click.option("--precision", default="auto", show_default=True, help="fp32 or bf16.")
 @click.option("--batch-size", type=int, help="Chunks at once on a GPU.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="CPU threads.")
