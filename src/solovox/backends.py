@@ -82,14 +82,14 @@ class OpenVinoGenerator(nn.Module):
             torch.autocast("cpu", enabled=False),
         ):
             example = tuple(tensor.clone() for tensor in inputs)
-            traced = torch.jit.trace(network, example, check_trace=False)
-        # Not `convert_model`, which reports its use to OpenVINO's makers.
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(traced, example_input=example)
-        model = frontend.convert(frontend.load(decoder))
-        for parameter, tensor in zip(model.get_parameters(), example, strict=True):
-            parameter.set_partial_shape(openvino.PartialShape(list(tensor.shape)))
-        model.validate_nodes_and_infer_types()
+            traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+            # Not `convert_model`, which reports its use to OpenVINO's makers.
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            decoder = TorchScriptPythonDecoder(traced, example_input=example)
+            model = frontend.convert(frontend.load(decoder))
+            for parameter, tensor in zip(model.get_parameters(), example, strict=True):
+                parameter.set_partial_shape(openvino.PartialShape(list(tensor.shape)))
+            model.validate_nodes_and_infer_types()
         return openvino.Core().compile_model(model, "CPU", self._settings)
 
 
@@ -104,7 +104,7 @@ class _Flat(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, *tensors: Tensor) -> Tensor:
         """The velocity."""
-        named = dict(zip(self.names, tensors, strict=False))
+        named: dict[str, Any] = dict(zip(self.names, tensors, strict=False))
         features = self.kind(embeddings=tensors[len(self.names) :], **named)
         velocity: Tensor = self.generator(x_t, t, features)
         return velocity

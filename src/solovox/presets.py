@@ -171,7 +171,7 @@ DIFF_DMX_SMALL = ModelConfig(
     sampling=SamplingConfig(steps=2, start=0.3, eta=0.0),
     qualities={
         "fast": SamplingConfig(steps=0, start=0.3, eta=0.0),
-        "best": SamplingConfig(steps=2, start=0.3, eta=0.0, takes=4),
+        "best": SamplingConfig(steps=1, start=0.3, eta=0.0, takes=4),
     },
 )
 """The model that ships: the same system, small enough for a laptop."""
