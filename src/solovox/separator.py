@@ -713,9 +713,12 @@ class Separator:
         for name, number in whole.items():
             if not isinstance(number, Integral) or isinstance(number, bool):
                 raise SolovoxError(f"{name} must be a whole number, not {number!r}")
-        for name, number in (("start", s.start), ("eta", s.eta), ("cutoff", s.cutoff)):
-            if not is_number(number) and not (name == "cutoff" and isinstance(number, str)):
-                raise SolovoxError(f"{name} must be a number, not {number!r}")
+        real = {"start": s.start, "eta": s.eta, "cutoff": s.cutoff}
+        for name, real_number in real.items():
+            if not is_number(real_number) and not (
+                name == "cutoff" and isinstance(real_number, str)
+            ):
+                raise SolovoxError(f"{name} must be a number, not {real_number!r}")
         for name, value, good, wanted in (
             ("steps", s.steps, 0 <= s.steps <= MOST_STEPS, f"0 to {MOST_STEPS}"),
             ("start", s.start, 0 < s.start <= 1, "above 0 and at most 1"),
