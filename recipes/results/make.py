@@ -181,9 +181,9 @@ def results(
         f"{f' --excerpt {excerpt:g}' if excerpt else ''}` writes this page. "
         "[Evaluation](evaluation.md) defines the metrics. Medians over songs (one column has the "
         "mean), 95 % bootstrap intervals over songs in brackets, ± is the standard deviation over "
-        "runs; `s / s` is seconds of work a second of audio on the machine that made this page, "
-        "which did other things too. Spleeter was trained on 25,000 songs and writes nothing above "
-        "11 kHz; IRM knows the true stems; silence shows what doing nothing is worth.",
+        "runs; `s / s` is seconds of work a second of audio on a machine that did other things "
+        "too, so lines cannot be compared by it. Spleeter was trained on 25,000 songs and has "
+        "nothing above 11 kHz; IRM knows the true stems; silence shows what doing nothing gives.",
         weights(names),
         *missing,
     ]
