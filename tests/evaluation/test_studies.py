@@ -1,0 +1,47 @@
+"""A study's files, and that an identity and noise on it are what they say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from solovox.checkpoint import save_model
+from solovox.codecs.encodec_small import SmallEncodecConfig
+from solovox.errors import ModelError
+from solovox.evaluation.studies import Clip, identity, noise, with_injection
+from solovox.networks.nothing import NothingConfig
+from solovox.presets import ModelConfig, build_model
+
+CODEC = SmallEncodecConfig(8000, hop=32, bands=24, kept=12, learned=4, encoder_width=8,
+                           decoder_width=8, dilations=(1,))  # fmt: skip
+MODEL = ModelConfig("tiny", CODEC, NothingConfig(), NothingConfig(), normalise=True, chunk=4096)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    time = np.arange(8000) / 8000
+    tone = np.float32(0.3) * np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    return [Clip("tone", np.stack((tone, tone)), np.zeros((2, 8000), np.float32), 8000)]
+
+
+def test_noise_spoils_more_the_more_there_is(clips, tmp_path):
+    folder = save_model(build_model(MODEL), tmp_path / "model")
+    found = noise(str(folder), clips, (0.0, 0.1, 1.0), told=lambda _: None)
+    scores = [row["usdr"] for row in found.rows]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 20  # a tone below the bands' end passes
+    found.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out/study.json").read_text())["rows"] == found.rows
+    assert "| 0.1 |" in (tmp_path / "out/study.md").read_text()
+    assert (tmp_path / "out/study.png").stat().st_size > 1000
+
+
+def test_an_untrained_codec_is_scored_beside_the_trained(clips, tmp_path):
+    folder = save_model(build_model(MODEL), tmp_path)
+    found = identity([str(folder)], clips, untrained=True, told=lambda _: None)
+    assert [row["codec"] for row in found.rows[::2]] == ["tiny, untrained", "tiny"]
+
+
+def test_a_model_without_levels_of_injection_has_none_to_choose():
+    with pytest.raises(ModelError, match="no levels of injection"):
+        with_injection(build_model(MODEL), "all")
