@@ -271,19 +271,19 @@ def make_app(
         expected = int(length) if length.isdigit() else 0
         if expected > limits.upload:
             raise HTTPException(413, f"a file may have {limits.upload >> 20} MB")
-        if library.free() < RESERVE + expected:
-            raise HTTPException(507, "the disk is full; remove some songs")
-        try:
-            with library.incoming(name, limits.songs) as (song, path):
-                async with receiving:
+        async with receiving:
+            if library.free() < RESERVE + expected:
+                raise HTTPException(507, "the disk is full; remove some songs")
+            try:
+                with library.incoming(name, limits.songs) as (song, path):
                     song.bytes = await _receive(request, path, limits.upload)
-                reading = await in_thread(_probe, path)
-                if reading is not None:
-                    raise HTTPException(415, f"{clean_name(name)}: {reading}")
-                if separate:
-                    new_take(song, knobs)
-        except SolovoxError as error:
-            raise HTTPException(429, str(error)) from error
+                    reading = await in_thread(_probe, path)
+                    if reading is not None:
+                        raise HTTPException(415, f"{clean_name(name)}: {reading}")
+                    if separate:
+                        new_take(song, knobs)
+            except SolovoxError as error:
+                raise HTTPException(429, str(error)) from error
         worker.wake()
         return library.song(song.id)
 
