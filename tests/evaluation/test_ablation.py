@@ -16,6 +16,8 @@ from solovox.evaluation.benchmark import Options
 from solovox.evaluation.oracles import Stems
 from solovox.evaluation.systems import Material, Sampling, SeparateSong, Settings, System
 
+from .conftest import write_song
+
 GRID = Grid(steps=(0, 20, 50), eta=(0.0, 0.4), cutoff=(0.0, 5000.0))
 SHORT = Options(excerpt=0.4)
 
@@ -107,6 +109,14 @@ def test_only_what_the_paper_did_stands_beside_it(data: Path, tmp_path: Path) ->
     assert "| 20, from t = 1 | η 0.4 fc 5000 Hz |" in beside
     assert "t = 0.3" not in beside
     assert "spread" not in beside
+
+
+def test_silent_songs_and_small_numbers_are_said(data: Path, tmp_path: Path) -> None:
+    write_song(data / "Drums", seed=5, silent=True)
+    grid = Grid((20,), (0.0, 0.4), (5000.0,))
+    text = ablation_report(ablate(Pretender, grid, data, tmp_path, SHORT))
+    assert "Nobody sings in Drums: in no number." in text
+    assert "Of 3 songs the interval is little but their range" in text
 
 
 def test_lower_is_better_where_it_is(data: Path, tmp_path: Path) -> None:

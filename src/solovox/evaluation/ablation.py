@@ -148,6 +148,9 @@ def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None
         f"{count} of {named}{part}. Medians over songs of the vocals' scores; of several runs the "
         "mean of them, ± standard deviation. Bold: the best of the table.",
     ]
+    silent = [song.song for song in first.songs if song.silent["vocals"]]
+    if silent:
+        parts.append(f"Nobody sings in {', '.join(silent)}: in no number.")
     for metric in TABLES:
         if any(result.summary("vocals", metric) for result in results.values()):
             parts += [f"## {COLUMNS[metric].head}", grid_table(results, metric)]
@@ -207,7 +210,10 @@ def verdict(results: Mapping[Sampling, Result]) -> str:
         for kind, found in counts.items()
         if sum(found)
     ]
-    return "; ".join(said).replace("of", "Of", 1) + "." if said else ""
+    text = "; ".join(said).replace("of", "Of", 1) + "." if said else ""
+    if text and songs < 6:
+        text += f" Of {songs} songs the interval is little but their range: take it as a hint."
+    return text
 
 
 def label(cell: Sampling) -> str:
