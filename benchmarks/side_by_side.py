@@ -244,8 +244,9 @@ def serve(name: str, threads: int, pipe: Any) -> None:
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     flops = 0
     for count, run in parts:
+        run()  # to warm up, and to compile what is compiled
         with FlopCounterMode(display=False, custom_mapping={flash: attention_flops}) as counter:
-            run()  # it warms up as well
+            run()
         flops += count * counter.get_total_flops()
     pipe.send(flops)
     while pipe.recv():

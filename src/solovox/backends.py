@@ -7,6 +7,7 @@ has a Fourier transform of its own: it stays with torch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -80,7 +81,11 @@ class OpenVinoGenerator(nn.Module):
             torch.inference_mode(False),
             torch.no_grad(),
             torch.autocast("cpu", enabled=False),
+            warnings.catch_warnings(),
         ):
+            # Shapes become constants, as the tracer warns; they are part of the key.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)  # what OpenVINO reads is a trace
             example = tuple(tensor.clone() for tensor in inputs)
             traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
             # Not `convert_model`, which reports its use to OpenVINO's makers.
