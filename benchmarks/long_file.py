@@ -52,7 +52,7 @@ def separate(song: Path, out: Path, options: list[str], kill_at: int | None = No
     place = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # where `memory` is
     process = subprocess.Popen([*command, "-o", str(out), "-q", *options], env=place)
     while kill_at is not None and process.poll() is None and state_size(out) < kill_at:
-        time.sleep(0.02)
+        time.sleep(0.2)
     if kill_at is not None:
         process.send_signal(signal.SIGKILL)
     _, status, used = os.wait4(process.pid, 0)

@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"diffusion", "stereo"},
     "model": {"codecs", "diffusion", "networks"},
     "presets": {"codecs", "networks", "model", "settings"},
-    "checkpoint": {"model", "presets"},
+    "hub": set(),
+    "checkpoint": {"hub", "model", "presets"},
     "backends": {"model", "networks"},
 }
 SURFACES = {"cli", "studio", "catalogue"}

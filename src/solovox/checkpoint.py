@@ -1,29 +1,40 @@
 """Models on disk: a folder with `config.json`, `model.safetensors` and a model card, never pickle.
 
 A model is named by a bundled model's name, a local folder, or a Hugging Face hub id (`owner/name`,
-with `@revision` if wanted), in that order. The configuration holds the SHA-256 of the weights,
-which is checked before they are used.
+with `@revision` if wanted; `hub`), in that order. The configuration holds the SHA-256 of the
+weights, which is checked before they are used.
+
+Neither file is believed. Before memory is taken for a model, it is built without any, and must have
+the very tensors that the header of the weights lists.
 """
 
 import hashlib
 import json
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from solovox.errors import ModelError
+from solovox.hub import fetch
 from solovox.model import SeparationModel
-from solovox.presets import build_model, config_from_json, config_to_json
+from solovox.presets import ModelConfig, build_model, config_from_json, config_to_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 BUNDLED = Path(__file__).parent / "weights"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _CONFIG_LIMIT = 1 << 20  # bytes; no honest configuration comes near
+_HEADER_LIMIT = 1 << 24  # bytes of the weights' header
+_BUFFER_LIMIT = 1 << 25  # numbers in what is computed, not stored: windows, bases
+_FLOATS = {"F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +106,77 @@ def load_model(name: str | Path, revision: str | None = None) -> SeparationModel
     if digest != _sha256(weights):
         raise ModelError(f"{weights} is not the file that {CONFIG} describes; fetch it again")
     try:
+        _check_shapes(config, _shapes(weights))
         model = build_model(config)
-        tensors = load_file(weights)
-        model.load_state_dict({k: v.to(torch.float32) for k, v in tensors.items()})
-    except (SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
+        model.load_state_dict(tensors)
+    except (SafetensorError, *_MISFITS) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{weights} does not fit its {CONFIG}: {reason}") from error
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{weights} has NaN or infinite weights, in {name[:80]!r}")
     return model.eval()
+
+
+# What networks raise for sizes that make no sense.
+_MISFITS = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError,
+            AssertionError, MemoryError)  # fmt: skip
+
+
+def _shapes(weights: Path) -> dict[str, tuple[list[int], str]]:
+    """(shape, type) of each tensor, from the file's header."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+    if length > _HEADER_LIMIT:
+        raise ValueError("its header is cut short or absurd")
+    with safe_open(weights, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (one.get_shape(), one.get_dtype()) for name, one in slices.items()}
+
+
+def _check_shapes(config: ModelConfig, shapes: dict[str, tuple[list[int], str]]) -> None:
+    """Build a model without memory, and raise a ValueError if it has other tensors than these."""
+    with _limited(len(shapes)), torch.device("meta"):
+        expected = build_model(config).state_dict()
+    for name in sorted(expected.keys() ^ shapes.keys()):
+        where = "lacks" if name in expected else "has besides"
+        raise ValueError(f"it {where} {name[:80]!r}")
+    for name, (shape, kind) in shapes.items():
+        value = expected[name]
+        if list(value.shape) != shape:
+            raise ValueError(f"{name[:80]!r} has shape {shape[:8]}, not {list(value.shape)[:8]}")
+        if value.is_floating_point() and kind not in _FLOATS:
+            raise ValueError(f"{name[:80]!r} is of type {kind}, not {' or '.join(sorted(_FLOATS))}")
+
+
+@contextmanager
+def _limited(tensors: int) -> Iterator[None]:
+    """Within, a model with many more tensors is not built to its end."""
+    left, numbers, thread = 4 * tensors + 100, _BUFFER_LIMIT, threading.get_ident()
+
+    def count(module: object, name: str, value: torch.Tensor | None) -> None:
+        nonlocal left, numbers
+        if threading.get_ident() != thread:
+            return
+        left -= 1
+        if left < 0:
+            raise ValueError("it has fewer tensors than that")
+        if value is not None and not isinstance(value, torch.nn.Parameter):
+            numbers -= value.numel()
+            if numbers < 0:
+                raise ValueError("its buffers would be absurdly large")
+
+    registry = torch.nn.modules.module
+    hooks = [
+        registry.register_module_parameter_registration_hook(count),
+        registry.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def find_model(name: str | Path, revision: str | None = None) -> Path:
@@ -121,7 +196,7 @@ def find_model(name: str | Path, revision: str | None = None) -> Path:
         raise ModelError(
             f"no model '{text}'; bundled: {names}; or give a model folder or a hub id 'owner/name'"
         )
-    return _fetch(text, revision)
+    return fetch(text, revision, [CONFIG, WEIGHTS, CARD], CONFIG)
 
 
 def weights_digest(name: str | Path) -> str | None:
@@ -134,37 +209,27 @@ def weights_digest(name: str | Path) -> str | None:
     return None if digest is None else str(digest)
 
 
-def _fetch(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    repository, _, pinned = repository.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repository, revision=pinned or revision, allow_patterns=[CONFIG, WEIGHTS, CARD]
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"cannot fetch '{repository}' from the hub: {reason}") from error
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is not a file")
         if path.stat().st_size > _CONFIG_LIMIT:
             raise ModelError(f"{path} is too large to be a model's configuration")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"{path} cannot be read: {reason}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a model's configuration")
     return values
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

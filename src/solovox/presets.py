@@ -145,6 +145,9 @@ _PARTS: dict[str, dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "generator": GENERATORS,
 }
 
+MOST, MOST_LEVELS = 1 << 20, 64  # no honest configuration comes near
+MOST_CHUNK = 1 << 23  # samples, three minutes
+
 DIFF_DMX = ModelConfig(
     "diff-dmx",
     WaveformConfig(),
@@ -288,17 +291,42 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
     """
     values = dict(values)
     for part, table in _PARTS.items():
-        settings = dict(values.get(part) or {})
+        settings = values.get(part)
+        settings = dict(settings) if isinstance(settings, dict) else {}
         kind = settings.pop("kind", None)
-        if kind not in table:
-            raise ModelError(f"unknown kind of {part} '{kind}'; there are: {', '.join(table)}")
+        if not isinstance(kind, str) or kind not in table:
+            raise ModelError(
+                f"unknown kind of {part} {str(kind)[:40]!r}; there are: {', '.join(table)}"
+            )
         values[part] = parse_settings(table[kind][0], settings, part)
+        _check_sizes(vars(values[part]), part)
     values["sampling"] = parse_settings(SamplingConfig, values.get("sampling", {}), "sampling")
+    qualities = values.get("qualities", {})
+    if not isinstance(qualities, dict) or not set(qualities) <= set(QUALITIES):
+        raise ModelError(f"qualities must be named: {', '.join(QUALITIES)}")
     values["qualities"] = {
         name: parse_settings(SamplingConfig, settings, f"quality '{name}'")
-        for name, settings in dict(values.get("qualities", {})).items()
+        for name, settings in qualities.items()
     }
-    return parse_settings(ModelConfig, values, "model")
+    config = parse_settings(ModelConfig, values, "model")
+    if not 0 < len(config.name) <= 100 or not config.name.isprintable():
+        raise ModelError("a model's name must be of 1 to 100 letters")
+    if not 0 < config.chunk <= MOST_CHUNK or not 0 <= config.overlap <= 0.5:
+        raise ModelError(
+            f"a chunk must be of 1 to {MOST_CHUNK} samples and overlap by 0 to 0.5, not "
+            f"{config.chunk} and {config.overlap}"
+        )
+    return config
+
+
+def _check_sizes(settings: Mapping[str, Any], part: str) -> None:
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [item for item in values if isinstance(item, int)]
+        if len(values) > MOST_LEVELS or any(not 0 <= number <= MOST for number in numbers):
+            raise ModelError(
+                f"{name} of the {part} does not fit: at most {MOST_LEVELS} values of 0 to {MOST}"
+            )
 
 
 def _constructor(part: str, settings: Any) -> Any:

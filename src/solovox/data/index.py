@@ -88,6 +88,8 @@ class Member:
     def open(self) -> io.BytesIO:
         """The file's bytes as a file."""
         with self.archive.open("rb") as file:
+            if self.offset + self.size > file.seek(0, io.SEEK_END):
+                raise DataError(f"{self}: lies beyond the archive's end; write the shards again")
             file.seek(self.offset)
             return io.BytesIO(file.read(self.size))
 

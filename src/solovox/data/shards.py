@@ -26,6 +26,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,7 @@ from solovox.data.index import (
     read_stem,
 )
 from solovox.errors import DataError
+from solovox.settings import fits
 
 INDEX = "index.json"
 VERSION = 1
@@ -352,21 +354,42 @@ def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
         index = json.loads(path.read_text("utf-8"))
         if index["version"] != VERSION:
             raise DataError(f"{path}: version {index['version']}; this solovox reads {VERSION}")
-        rate = int(index["sample_rate"])
-        files = [str(shard["file"]) for shard in index["shards"]]
+        rate = whole(index["sample_rate"], 1)
+        files = [_plain_name(shard["file"]) for shard in index["shards"]]
         shards = [
             [_piece(piece, store.folder / shard["file"], rate) for piece in shard["pieces"]]
             for shard in index["shards"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not an index of shards; write them again") from error
+    if not any(shards):
+        raise DataError(f"{path}: lists no pieces; write the shards again")
     return files, shards
 
 
+def _plain_name(name: object) -> str:
+    """The name of a file in the very folder of the index: no path leads in or out of it."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]{0,200}", name):
+        raise ValueError("not the name of an archive")
+    return name
+
+
+def whole(value: object, least: int = 0) -> int:
+    """A whole number of at least `least`; raise ValueError if it is none."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 62:
+        raise ValueError("not a number that can be")
+    return value
+
+
 def _piece(row: Mapping[str, Any], archive: Path, sample_rate: int) -> Song:
-    stems = {stem: (Member(archive, *place),) for stem, place in row["stems"].items()}
-    name = f"{row['song']}@{row['start']}"
-    return Song(name, stems, int(row["frames"]), sample_rate, float(row["weight"]))
+    stems = {}
+    for stem, (member, offset, size) in row["stems"].items():
+        stems[str(stem)] = (Member(archive, str(member), whole(offset), whole(size, 1)),)
+    weight = row["weight"]
+    if not fits(weight, float) or weight < 0:
+        raise ValueError("not a weight")
+    name = f"{row['song']}@{whole(row['start'])}"
+    return Song(name, stems, whole(row["frames"], 1), sample_rate, float(weight))
 
 
 def _pools_of(shard: Sequence[Song], whole: Pools, band_weight: float) -> Pools:
