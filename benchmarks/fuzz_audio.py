@@ -3,42 +3,28 @@
     python benchmarks/fuzz_audio.py [--mutations 10000] [--seed 0] [--keep FOLDER]
 
 Tiny files of every format are made here, then damaged: bytes flipped, header fields set to extreme
-values, pieces cut out, doubled or spliced in from another format. A process of its own, with little
-memory, reads each to the end as `solovox separate` would, and seeks in some. A crash is a death of
-that process, any exception but `AudioError`, or no answer within the time limit. Case i depends on
-the seed and i alone; `--keep` saves the files that crashed.
+values, pieces cut out, doubled or spliced in from another format. Each is read to the end as
+`solovox separate` would, and some are sought in. How that is watched over is in `fuzzing.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import multiprocessing
-import resource
 import sys
 import tempfile
-import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
+import fuzzing
 import numpy as np
 import soundfile
-from rich import print as show
-from rich.progress import track
-from rich.table import Table
 
 from solovox.audio import AudioReader, read_audio
 from solovox.errors import AudioError
 
-TIME_LIMIT = 20.0  # s for one file
-MEMORY_LIMIT = 512 << 20  # bytes of address space on top of what the interpreter has
 SOUNDFILE_SEEDS = {
     **{f"wav {kind}": ("WAV", kind) for kind in ("PCM_U8", "PCM_16", "PCM_24", "FLOAT", "DOUBLE")},
     **{f"wav {kind}": ("WAV", kind) for kind in ("ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610")},
@@ -208,106 +194,19 @@ def read_all(path: Path, case: int) -> str:
     return "read"
 
 
-def work(connection: Connection, folder: Path, seed: int, cases: range) -> None:
-    """Read the cases one by one and tell (case, outcome, seconds, peak bytes) of each."""
-    files = seed_files()
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LIMIT,) * 2)
+def attempt(folder: Path, seed: int, case: int) -> str:
+    """Read a case as `solovox separate` would."""
     path = folder / "case"
-    warnings.simplefilter("error")
-    for case in cases:
-        path.write_bytes(mutant(files, seed, case)[1])
-        start = time.perf_counter()
-        try:
-            outcome = read_all(path, case)
-        except BaseException as error:
-            outcome = f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send((case, outcome, seconds, peak))
+    path.write_bytes(mutant(seed_files(), seed, case)[1])
+    return read_all(path, case)
 
 
-@dataclass
-class Report:
-    """What came of the cases."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    crashes: dict[int, str] = field(default_factory=dict)
-    first_peak: int = 0
-    peak: int = 0
-    peak_case: int = 0
-    longest: float = 0.0
-    longest_case: int = 0
-
-    def add(self, case: int, outcome: str, seconds: float, peak: int) -> None:
-        if outcome in ("read", "refused"):
-            self.outcomes[outcome] += 1
-        else:
-            self.crashes[case] = outcome
-        self.first_peak = self.first_peak or peak
-        if peak > self.peak:
-            self.peak, self.peak_case = peak, case
-        if seconds > self.longest:
-            self.longest, self.longest_case = seconds, case
-
-
-def fuzz(mutations: int, seed: int, folder: Path) -> Iterator[Report]:
-    """Yield the report so far after each case; a dead or silent worker is replaced."""
-    context = multiprocessing.get_context("spawn")
-    report, done = Report(), 0
-    while done < mutations:
-        here, there = context.Pipe(duplex=False)
-        worker = context.Process(target=work, args=(there, folder, seed, range(done, mutations)))
-        worker.start()
-        there.close()
-        started = False
-        while done < mutations:
-            try:
-                answered = here.poll(TIME_LIMIT if started else 120)
-                result = here.recv() if answered else (done, "no answer in time", TIME_LIMIT, 0)
-            except EOFError:
-                worker.join()
-                result = (done, f"died with exit code {worker.exitcode}", 0.0, 0)
-                answered = False
-            report.add(*result)
-            started = True
-            done += 1
-            yield report
-            if not answered:
-                break
-        worker.kill()
-        worker.join()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mutations", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder for the files that crashed")
-    options = parser.parse_args()
-
-    files = seed_files()
-    with tempfile.TemporaryDirectory() as folder:
-        cases = fuzz(options.mutations, options.seed, Path(folder))
-        *_, report = track(cases, "reading", total=options.mutations)
-    table = Table(show_header=False)
-    table.add_row("formats", str(len(files)))
-    table.add_row("mutations run", str(sum(report.outcomes.values()) + len(report.crashes)))
-    table.add_row("read as sound", str(report.outcomes["read"]))
-    table.add_row("refused in one line", str(report.outcomes["refused"]))
-    table.add_row("crashes", str(len(report.crashes)))
-    table.add_row("peak memory", f"{report.peak / 2**20:.0f} MiB (case {report.peak_case})")
-    table.add_row("  of it before the first", f"{report.first_peak / 2**20:.0f} MiB")
-    table.add_row("longest time for a file", f"{report.longest:.2f} s (case {report.longest_case})")
-    show(table)
-    for case, outcome in sorted(report.crashes.items()):
-        name, data = mutant(files, options.seed, case)
-        print(f"case {case} ({name}): {outcome}")
-        if options.keep:
-            options.keep.mkdir(parents=True, exist_ok=True)
-            (options.keep / f"{case}-{name.replace(' ', '-')}").write_bytes(data)
-    return 1 if report.crashes else 0
+def keep(seed: int, case: int, folder: Path) -> str:
+    """Save a case's file; its format."""
+    name, data = mutant(seed_files(), seed, case)
+    (folder / f"{case}-{name.replace(' ', '-')}").write_bytes(data)
+    return name
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzzing.main(f"audio files, {len(seed_files())} formats", attempt, keep))

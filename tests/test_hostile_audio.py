@@ -1,12 +1,11 @@
 """Damaged files of every format end in sound or in one line: a short run of the fuzzing benchmark.
 
-The long run is `python benchmarks/fuzz_audio.py`.
+The long runs are `python benchmarks/fuzz_audio.py` and `fuzz_settings.py`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 import tracemalloc
 from pathlib import Path
 from types import ModuleType
@@ -18,16 +17,13 @@ import soundfile
 from solovox.audio import AudioReader, read_audio
 from solovox.errors import AudioError
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-@pytest.fixture(scope="module")
-def fuzzing() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "fuzz_audio.py"
-    spec = importlib.util.spec_from_file_location("fuzz_audio", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_audio"] = module  # where the worker processes look for it
-    spec.loader.exec_module(module)
-    return module
+
+@pytest.fixture
+def fuzzing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # worker processes look there, too
+    return importlib.import_module("fuzz_audio")
 
 
 def test_intact_files_are_all_read(fuzzing: ModuleType, tmp_path: Path) -> None:
@@ -40,15 +36,28 @@ def test_intact_files_are_all_read(fuzzing: ModuleType, tmp_path: Path) -> None:
 
 
 def test_damaged_files_neither_crash_nor_hang_nor_fill_memory(
-    fuzzing: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fuzzing: ModuleType, tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(fuzzing.__file__ or "").parent))
-    *_, report = fuzzing.fuzz(300, 1, tmp_path)
+    runner = importlib.import_module("fuzzing")
+    *_, report = runner.fuzz(fuzzing.attempt, 300, 1, tmp_path)
     assert report.crashes == {}
     assert sum(report.outcomes.values()) == 300
     assert report.outcomes["read"] > 30  # the damage is not so bad that only openings are tried
-    assert report.longest < fuzzing.TIME_LIMIT
+    assert report.longest < runner.TIME_LIMIT
     assert report.peak < report.first_peak + (100 << 20)
+
+
+def test_damaged_settings_and_model_folders_are_refused_in_one_line(
+    fuzzing: ModuleType, tmp_path: Path
+) -> None:
+    settings = importlib.import_module("fuzz_settings")
+    runner = importlib.import_module("fuzzing")
+    *_, report = runner.fuzz(settings.attempt, 200, 1, tmp_path)
+    assert report.crashes == {}
+    assert report.outcomes["refused"] > 100
+    assert report.outcomes["read"] > 5
+    assert report.longest < runner.TIME_LIMIT
+    assert report.peak < report.first_peak + (200 << 20)
 
 
 def test_a_case_depends_on_the_seed_and_its_number_alone(fuzzing: ModuleType) -> None:

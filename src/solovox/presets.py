@@ -289,6 +289,8 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
     Raises:
         ModelError: if a kind or a key is unknown, or one is missing.
     """
+    if not isinstance(values, dict):
+        raise ModelError("a model's configuration must have named settings")
     values = dict(values)
     for part, table in _PARTS.items():
         settings = values.get(part)

@@ -59,7 +59,7 @@ def fits(value: object, hint: Any) -> bool:
         return items is not None and all(fits(item, arguments[0]) for item in items)
     if hint in (int, float):
         number = isinstance(value, int) or (hint is float and isinstance(value, float))
-        return number and not isinstance(value, bool) and math.isfinite(value)  # type: ignore
+        return number and not isinstance(value, bool) and abs(value) < math.inf  # type: ignore
     if hint in (bool, str, NoneType):
         return isinstance(value, hint)
     return isinstance(value, origin or hint) if isinstance(origin or hint, type) else True

@@ -353,7 +353,7 @@ def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
     try:
         index = json.loads(path.read_text("utf-8"))
         if index["version"] != VERSION:
-            raise DataError(f"{path}: version {index['version']}; this solovox reads {VERSION}")
+            raise DataError(f"{path}: of another version; this solovox reads {VERSION}")
         rate = whole(index["sample_rate"], 1)
         files = [_plain_name(shard["file"]) for shard in index["shards"]]
         shards = [
@@ -362,8 +362,8 @@ def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not an index of shards; write them again") from error
-    if not any(shards):
-        raise DataError(f"{path}: lists no pieces; write the shards again")
+    if not any(song.weight for shard in shards for song in shard if VOCALS in song.stems):
+        raise DataError(f"{path}: lists no vocals that can be drawn; write the shards again")
     return files, shards
 
 

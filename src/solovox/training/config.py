@@ -116,6 +116,8 @@ def training_from_json(values: Mapping[str, Any]) -> TrainingConfig:
     Raises:
         ModelError: if a key is unknown, or a value out of range.
     """
+    if not isinstance(values, Mapping):
+        raise ModelError("the training must have named settings")
     plain = dict(values)
     parts = (
         ("loss", LossConfig),

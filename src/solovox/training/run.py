@@ -146,8 +146,8 @@ def _configs(path: Path, values: dict[str, Any]) -> tuple[ModelConfig, TrainingC
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error)[:200]}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a run's settings")
     return values
