@@ -179,7 +179,7 @@ def shard_index(folder: Path, rng: np.random.Generator) -> Callable[[], object]:
     store.mkdir(exist_ok=True)
     (store / "shard-000000.tar").write_bytes(bytes(int(rng.integers(2000))))
     (store / "index.json").write_bytes(text_of(damaged(seeds()[4], rng), rng))
-    return lambda: ShardChunks(store, ChunkConfig(samples=8), cache=cache)[0]
+    return lambda: ShardChunks(store, ChunkConfig(samples=1 << 17), cache=cache)[0]
 
 
 KINDS = {

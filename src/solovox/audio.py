@@ -120,7 +120,7 @@ def resampled_length(samples: int, rate_in: int, rate_out: int) -> int:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a number: neither a truth value nor NaN nor infinite."""
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < math.inf  # type: ignore[operator]
 
 
 def whole_rate(rate: Any, name: str) -> int:

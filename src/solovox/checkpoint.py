@@ -111,7 +111,7 @@ def load_model(name: str | Path, revision: str | None = None) -> SeparationModel
         tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
         model.load_state_dict(tensors)
     except (SafetensorError, *_MISFITS) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise ModelError(f"{weights} does not fit its {CONFIG}: {reason}") from error
     for name, value in tensors.items():
         if not torch.isfinite(value).all():

@@ -739,7 +739,7 @@ class Separator:
             ("precision", self.precision, self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ):
             if not good:
-                raise SolovoxError(f"{name} must be {wanted}, not {value}")
+                raise SolovoxError(f"{name} must be {wanted}, not {ascii(value)[:60]}")
 
     def _rehearse(self) -> int:
         """Passes of the networks that a chunk takes; raise if the sampler refuses the settings."""

@@ -376,7 +376,7 @@ def _plain_name(name: object) -> str:
 
 def whole(value: object, least: int = 0) -> int:
     """A whole number of at least `least`; raise ValueError if it is none."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 62:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 40:
         raise ValueError("not a number that can be")
     return value
 
