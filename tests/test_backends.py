@@ -45,5 +45,5 @@ def test_a_missing_engine_is_one_line(monkeypatch):
 
 
 def test_an_unknown_engine_is_one_line(oracle):
-    with pytest.raises(SolovoxError, match="backend must be torch or openvino or compile, not x"):
+    with pytest.raises(SolovoxError, match="backend must be torch or openvino or compile, not 'x'"):
         Separator(oracle(), backend="x")

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from solovox.errors import SolovoxError
 from solovox.model import SeparationModel
@@ -84,7 +85,7 @@ class OpenVinoGenerator(nn.Module):
             warnings.catch_warnings(),
         ):
             # Shapes become constants, as the tracer warns; they are part of the key.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)  # what OpenVINO reads is a trace
             example = tuple(tensor.clone() for tensor in inputs)
             traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
