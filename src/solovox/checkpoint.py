@@ -12,6 +12,7 @@ import hashlib
 import json
 import struct
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def load_model(name: str | Path, revision: str | None = None) -> SeparationModel
 
 # What networks raise for sizes that make no sense.
 _MISFITS = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError,
-            AssertionError, MemoryError)  # fmt: skip
+            AssertionError, MemoryError, UserWarning)  # fmt: skip
 
 
 def _shapes(weights: Path) -> dict[str, tuple[list[int], str]]:
@@ -137,7 +138,8 @@ def _shapes(weights: Path) -> dict[str, tuple[list[int], str]]:
 
 def _check_shapes(config: ModelConfig, shapes: dict[str, tuple[list[int], str]]) -> None:
     """Build a model without memory, and raise a ValueError if it has other tensors than these."""
-    with _limited(len(shapes)), torch.device("meta"):
+    with _limited(len(shapes)), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # torch's word for layers of no size
         expected = build_model(config).state_dict()
     for name in sorted(expected.keys() ^ shapes.keys()):
         where = "lacks" if name in expected else "has besides"
