@@ -111,7 +111,7 @@ def test_a_coders_few_samples_do_not_matter(oracle, extra):
         (noise(4000), "at least 0.50 s shorter"),
         (noise(12_000), "at least 0.50 s longer"),
         (noise(8000, 3), "3 channels"),
-        (np.full((2, 8000), np.nan, np.float32), "NaN or infinite"),
+        (np.full((2, 8000), np.nan, np.float32), "NaN, infinite"),
     ],
 )
 def test_what_does_not_fit_is_one_line(oracle, vocals, message):
@@ -142,7 +142,7 @@ def test_bands_of_refinement_noise(oracle, network, cutoff):
 
 
 def test_a_band_that_there_is_not_is_one_line(oracle):
-    with pytest.raises(SolovoxError, match="mixture or spread, not bass"):
+    with pytest.raises(SolovoxError, match="mixture or spread, not 'bass'"):
         Separator(oracle(), cutoff="bass")
 
 

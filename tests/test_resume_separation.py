@@ -296,7 +296,7 @@ def test_a_batch_survives_kills_at_random_moments(tmp_path):
 
 @pytest.mark.parametrize("resume", [True, False])
 def test_ctrl_c_keeps_what_resume_needs_and_nothing_else(tmp_path, resume):
-    write_audio(tmp_path / "a.wav", song(20.0, RATE), RATE)
+    write_audio(tmp_path / "a.wav", song(300.0, RATE), RATE)  # not done before the signal comes
     words = [tmp_path / "a.wav", "-o", tmp_path / "out", *(["--resume"] * resume)]
     process = subprocess.Popen(command(tmp_path, *words))
     while process.poll() is None and not any((tmp_path).rglob("*.part")):

@@ -40,7 +40,7 @@ def test_a_take_comes_back_from_json():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("steps",), "2", "steps must be a whole number, not '2'"),
+        (("steps",), "2", "steps must be a whole number, not 2"),
         (("steps",), 2.5, "steps must be a whole number"),
         (("seed",), True, "seed must be a whole number"),
         (("eta",), float("nan"), "eta must be a number"),

@@ -689,6 +689,7 @@ class Separator:
             "seed": self.seed,
             "stems": self.stems,
             "precision": self.precision,
+            "backend": self.backend,
         }
 
     @property

@@ -104,6 +104,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK).acquire(timeout=0)
@@ -114,7 +115,12 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise SolovoxError(f"{folder}: cannot be written to ({error.strerror})") from error
     with lock:
-        yield
+        try:
+            yield
+        finally:
+            if new and list(folder.iterdir()) == [folder / LOCK]:  # nothing came of it
+                (folder / LOCK).unlink()
+                folder.rmdir()
 
 
 def read_preset(name: str) -> tuple[ModelConfig, TrainingConfig]:
