@@ -39,12 +39,12 @@ def test_an_identity_gives_the_input_back_to_the_last_bit(plan, samples, sizes):
 @given(PLANS, st.integers(1, 300))
 def test_every_chunk_lies_where_the_plan_says(plan, samples):
     audio = noise(samples)
-    padded = np.pad(audio, ((0, 0), (0, plan.chunk)))
     seen = []
 
     def look(chunk, index):
-        start = index * plan.hop
-        np.testing.assert_array_equal(chunk, padded[:, start : start + plan.chunk])
+        there = audio[:, index * plan.hop :][:, : plan.chunk]
+        back = (0, plan.chunk - there.shape[1])
+        np.testing.assert_array_equal(chunk, np.pad(there, ((0, 0), back), mode="symmetric"))
         seen.append(index)
         return chunk
 

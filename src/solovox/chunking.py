@@ -6,11 +6,14 @@ With chunks of C samples, of which the last V overlap the next chunk, and H = C 
     sample     0             H     C        2H    H+C       3H
     chunk 0    |=============|>>>>>|
     chunk 1                  |<<<<<|=========|>>>>>|
-    chunk 2                                  |<<<<<|=====|00000|   padded with zeros, then cut
+    chunk 2                                  |<<<<<|=====|≈≈≈≈≈|   mirrored, then cut
 
 `=` has weight one; in an overlap the older chunk fades out `>` as the newer fades in `<`, and the
 two weights sum to one. The first and the last edge are not faded. The sum is written as
 old + fade·(new - old): where two chunks agree, it is what they agree on, to the last bit.
+
+The last chunk is filled with what it has, forwards and backwards in turn: networks that have learnt
+from full chunks take a long silence for a part of the song and separate the rest of it worse.
 
 No chunk is handed out before it is known whether it is the last, so one chunk and one block are
 held at any time, whatever the length. The plan depends on the samples alone, neither on the blocks
@@ -82,7 +85,7 @@ class OverlapAdd:
         self._pending: FloatArray | None = None  # input from the start of the next chunk on
         self._tail: FloatArray | None = None  # overlap of the last chunk added, to be faded out
         self._issued = self._added = 0
-        self._last_length: int | None = None  # samples of the last chunk that are not padding
+        self._last_length: int | None = None  # samples of the last chunk that are not mirrored
 
     def feed(self, block: FloatArray) -> list[tuple[int, FloatArray]]:
         """The (index, chunk [rows, chunk]) that `block` [rows, any length] completes."""
@@ -97,12 +100,11 @@ class OverlapAdd:
         return chunks
 
     def end(self) -> list[tuple[int, FloatArray]]:
-        """The last (index, chunk), padded with zeros; none if nothing was fed."""
+        """The last (index, chunk), filled by mirroring; none if nothing was fed."""
         if self._pending is None or not self._pending.shape[1]:
             return []
         self._last_length = self._pending.shape[1]
-        padding = self._plan.chunk - self._last_length
-        return [self._issue(np.pad(self._pending, ((0, 0), (0, padding))))]
+        return [self._issue(mirrored(self._pending, self._plan.chunk))]
 
     def add(self, chunk: FloatArray) -> FloatArray:
         """The output [rows, n] that the next processed chunk [rows, chunk] makes final."""
@@ -119,3 +121,10 @@ class OverlapAdd:
     def _issue(self, chunk: FloatArray) -> tuple[int, FloatArray]:
         self._issued += 1
         return self._issued - 1, chunk.copy()
+
+
+def mirrored(audio: FloatArray, samples: int) -> FloatArray:
+    """Audio [rows, n] made `samples` long: itself, backwards, forwards, and so on."""
+    length = audio.shape[1]
+    place = np.arange(samples) % (2 * length)
+    return audio[:, np.minimum(place, 2 * length - 1 - place)]

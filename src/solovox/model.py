@@ -47,8 +47,8 @@ class SeparationModel(nn.Module):
         vocals by afterwards.
 
         It is the mixture's RMS level, at least -60 dB, so that silence stays silence; one for a
-        model that takes audio as it is. Zeros at the end are padding and do not count: a short song
-        in a long chunk has its own level.
+        model that takes audio as it is. Zeros at the end do not count: what comes before the
+        silence at a file's end has its own level.
         """
         if not self.config.normalise:
             return mixture.new_ones(mixture.shape[0], 1, 1)
