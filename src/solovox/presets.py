@@ -171,7 +171,8 @@ DIFF_DMX_SMALL = ModelConfig(
     BandSplitGeneratorConfig(),
     normalise=True,
     chunk=131072,
-    sampling=SamplingConfig(steps=2, start=0.3, eta=0.0),
+    overlap=0.5,
+    sampling=SamplingConfig(steps=1, start=0.3, eta=0.0),
     qualities={
         "fast": SamplingConfig(steps=0, start=0.3, eta=0.0),
         "best": SamplingConfig(steps=1, start=0.3, eta=0.0, takes=4),

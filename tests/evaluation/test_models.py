@@ -59,7 +59,7 @@ def test_the_commands_take_a_model_folder(model: Path, data: Path, tmp_path: Pat
         evaluate_command, [str(model), *common, "--curve", "0,1", "--no-plots"]
     )
     assert done.exit_code == 0, done.output
-    assert load(tmp_path / "tiny").settings["steps"] == 2
+    assert load(tmp_path / "tiny").settings["steps"] == 1
     assert "## Steps and quality of tiny" in (tmp_path / "report.md").read_text("utf-8")
     done = CliRunner().invoke(
         ablate, [str(model), *common, "--steps", "0,1", "--eta", "0,0.5", "--cutoff", "2000",

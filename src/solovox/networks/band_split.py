@@ -321,6 +321,9 @@ class BandSplitConditioner(nn.Module):
         return Features(embeddings=levels, estimates=(estimate,), spread=spread.flatten(1, 2))
 
 
+LEAST_HEARD = 1e-4  # of spreads that the generator is told
+
+
 def limit_spread(spread: Tensor, mixture: Tensor, limit: float) -> Tensor:
     """The spread [batch, channels, frames], at most `limit` times the mixture's level there.
 
@@ -329,7 +332,7 @@ def limit_spread(spread: Tensor, mixture: Tensor, limit: float) -> Tensor:
     hiss. The level is taken over three frames, since a coefficient alone may vanish by its phase.
     """
     level = F.avg_pool1d(mixture.square(), 3, stride=1, padding=1).sqrt()
-    return torch.minimum(spread, limit * level + 1e-4)
+    return torch.minimum(spread, limit * level + 1e-6)
 
 
 class BandSplitGenerator(nn.Module):
@@ -361,7 +364,8 @@ class BandSplitGenerator(nn.Module):
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        inputs = torch.cat((z, mean, torch.log(spread) + 2, features.mixture), dim=1)
+        log_spread = torch.log(spread.clamp(min=LEAST_HEARD))
+        inputs = torch.cat((z, mean, log_spread + 2, features.mixture), dim=1)
         tokens = self.split(inputs.reshape(len(x_t), 8, self.bins, -1))
         tokens = self.unet(tokens, self.time(t), features.embeddings)[0]
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from solovox.diffusion.schedule import alpha, sigma
 from solovox.networks.band_split import (
+    LEAST_HEARD,
     BandMerge,
     BandSplit,
     BandUNet,
@@ -169,7 +170,8 @@ class LatentBands(nn.Module):
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        inputs = torch.cat((z, mean, torch.log(spread) + 2), dim=1)
+        log_spread = torch.log(spread.clamp(min=LEAST_HEARD))
+        inputs = torch.cat((z, mean, log_spread + 2), dim=1)
         conditions = self.unet.heard(
             self.split_mixture(self.folded(features.mixture, 2)), features.embeddings
         )
