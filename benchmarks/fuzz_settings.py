@@ -7,6 +7,7 @@ of the folder may appear. In a model's `config.json`, a settings file of the stu
 `run.json` and a shard index, values become huge, negative, of other types, deep or missing; names
 become paths that lead out. Weights get headers that lie: shapes, types, offsets that overlap or lie
 beyond the end, lengths; or are cut. The configuration always vouches for them by the right SHA-256.
+The sound in a shard is damaged too, and its index then tells lies about where it is and how long.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import json
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
@@ -25,10 +27,10 @@ from typing import Any
 import fuzzing
 import numpy as np
 
-from solovox.errors import SolovoxError
+from solovox.errors import LONGEST, SolovoxError
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 1, 2, 3, 7, 64, 10**6, 2**31, 10**9, 2**63, 10**30, 0.5, -0.5, 1e308,
+    None, True, -1, 0, 1, 2, 3, 7, 64, 10**6, 2**31, 10**9, 2**39, 2**63, 10**30, 0.5, -0.5, 1e308,
     float("nan"), float("inf"), "", "x", "../../escaped", "/tmp/escaped", "\x00", "a\nb",
     "é" * 5000, [], [1], [10**9], [8, 8], [[]], [None], {}, {"kind": "x"}, {"a": {"b": 1}},
     "lapped", "waveform", "band-split", "diff-dmx", "ddim", "F64", "I8", "pickle",
@@ -36,10 +38,8 @@ VALUES: list[Any] = [
 
 
 @cache
-def seeds() -> tuple[dict[str, Any], bytes, dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A tiny model's configuration and weights, a take, a run and a shard index."""
-    import tempfile
-
+def seeds() -> tuple[dict[str, Any], bytes, dict[str, Any], dict[str, Any]]:
+    """A tiny model's configuration and weights, a take and a run."""
     import torch
 
     from solovox.checkpoint import CONFIG, WEIGHTS, save_model
@@ -66,11 +66,25 @@ def seeds() -> tuple[dict[str, Any], bytes, dict[str, Any], dict[str, Any], dict
     settings = Settings.of(Separator(model, device="cpu"), "diff-dmx-small")
     take = json.loads(json.dumps(take_to_json(Take(settings))))
     run = {"model": config_to_json(config), "training": asdict(TrainingConfig()), "data": "songs"}
-    piece = {"song": "a", "start": 0, "frames": 9, "weight": 1.0}
-    piece["stems"] = {stem: [f"{stem}.wav", 512, 100] for stem in ("vocals", "accompaniment")}
-    index = {"version": 1, "sample_rate": 44100}
-    index["shards"] = [{"file": "shard-000000.tar", "pieces": [piece, piece]}]
-    return values, weights, take, json.loads(json.dumps(run)), index
+    return values, weights, take, json.loads(json.dumps(run))
+
+
+@cache
+def shards() -> tuple[dict[str, Any], bytes]:
+    """The index and the one archive of a tiny data set."""
+    import soundfile
+
+    from solovox.data.shards import ShardConfig, write_shards
+
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (4410, 2))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "songs" / "a").mkdir(parents=True)
+        for stem in ("vocals", "accompaniment"):
+            soundfile.write(folder / "songs" / "a" / f"{stem}.wav", noise, 44100)
+        write_shards(folder / "songs", folder / "out", ShardConfig(piece_seconds=0.05))
+        index = json.loads((folder / "out" / "index.json").read_text())
+        return index, (folder / "out" / "shard-000000.tar").read_bytes()
 
 
 def damaged(values: Any, rng: np.random.Generator) -> Any:
@@ -177,8 +191,14 @@ def shard_index(folder: Path, rng: np.random.Generator) -> Callable[[], object]:
 
     store, cache = folder / "store", folder / "cache"
     store.mkdir(exist_ok=True)
-    (store / "shard-000000.tar").write_bytes(bytes(int(rng.integers(2000))))
-    (store / "index.json").write_bytes(text_of(damaged(seeds()[4], rng), rng))
+    index, sounds = shards()
+    if rng.random() < 0.5:
+        data = bytearray(sounds[: rng.integers(1, len(sounds))] if rng.random() < 0.2 else sounds)
+        for at in rng.integers(0, len(data), 50):
+            data[at] = int(rng.integers(256))
+        sounds = bytes(data)
+    (store / "shard-000000.tar").write_bytes(sounds)
+    (store / "index.json").write_bytes(text_of(damaged(index, rng), rng))
     return lambda: ShardChunks(store, ChunkConfig(samples=1 << 17), cache=cache)[0]
 
 
@@ -200,7 +220,7 @@ def attempt(folder: Path, seed: int, case: int) -> str:
     try:
         use()
     except SolovoxError as error:
-        if "\n" in str(error) or len(str(error)) > 2000:
+        if not str(error).isprintable() or len(str(error)) > LONGEST:
             raise RuntimeError(f"not one line: {error}") from error
         outcome = "refused"
     if [path.name for path in folder.iterdir()] != ["inside"]:

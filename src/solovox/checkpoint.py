@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from solovox.errors import ModelError
+from solovox.errors import ModelError, reason
 from solovox.hub import fetch
 from solovox.model import SeparationModel
 from solovox.presets import ModelConfig, build_model, config_from_json, config_to_json
@@ -112,8 +112,7 @@ def load_model(name: str | Path, revision: str | None = None) -> SeparationModel
         tensors = {name: value.to(torch.float32) for name, value in load_file(weights).items()}
         model.load_state_dict(tensors)
     except (SafetensorError, *_MISFITS) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ModelError(f"{weights} does not fit its {CONFIG}: {reason}") from error
+        raise ModelError(f"{weights} does not fit its {CONFIG}: {reason(error)}") from error
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise ModelError(f"{weights} has NaN or infinite weights, in {name[:80]!r}")
@@ -222,8 +221,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{path} cannot be read: {reason}") from error
+        raise ModelError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a model's configuration")
     return values

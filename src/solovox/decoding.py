@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from solovox.errors import AudioError
+from solovox.errors import AudioError, printable
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 PathOrFile: TypeAlias = str | os.PathLike[str] | BinaryIO
@@ -330,8 +330,7 @@ def label(path: PathOrFile) -> str:
     if not isinstance(path, str | os.PathLike):
         name = getattr(path, "name", None)  # a number for a pipe
         path = name if isinstance(name, str) else "audio stream"
-    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(os.fspath(path))
 
 
 def cut_short(name: str, got: float, total: float | None) -> AudioError:

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from solovox.errors import ModelError
+from solovox.errors import ModelError, reason
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -52,8 +52,7 @@ def fetch(name: str, revision: str | None, files: list[str], config: str) -> Pat
             snapshot_download(repository, revision=commit or revision, allow_patterns=files)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"cannot fetch '{repository}' from the hub: {reason}") from error
+        raise ModelError(f"cannot fetch '{repository}' from the hub: {reason(error)}") from error
     found = folder.name  # the hub's cache has a folder a commit
     asked = commit or (revision if revision and COMMIT.fullmatch(revision) else None)
     if not COMMIT.fullmatch(found) or asked not in (None, found):

@@ -4,6 +4,7 @@ import gc
 import json
 import pickle
 import tarfile
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from songs_on_disk import RATE, noise, write, write_pairs
 from torch.utils.data import DataLoader
 
 from solovox.cli.data import data
+from solovox.data import shards as shards_module
 from solovox.data.chunks import BROAD, NONE, ChunkConfig, TrainingChunks
 from solovox.data.index import find_songs, read_pair
 from solovox.data.shards import ShardChunks, ShardConfig, open_chunks, write_shards
@@ -184,6 +186,49 @@ def test_what_cannot_be_read_is_named(sources: Path, shards: Path) -> None:
     (shards / "index.json").write_text('{"version": 99}')
     with pytest.raises(DataError, match=r"index\.json: of another version"):
         ShardChunks(shards, PLAIN)
+
+
+def rewrite(shards: Path, **values: object) -> None:
+    """Let the index say something else of its first archive's pieces, or of all."""
+    index = json.loads((shards / "index.json").read_text())
+    for name, value in values.items():
+        for holder in (index, *index["shards"][0]["pieces"]):
+            if name in holder:
+                holder[name] = value
+    (shards / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({"sample_rate": 2**31}, "not an index"),
+        ({"sample_rate": 1}, "not an index"),
+        ({"frames": 2**39}, "hours are more than"),
+        ({"frames": 2**24}, "shorter than"),
+    ],
+)
+def test_an_index_that_lies_takes_no_memory(
+    shards: Path, lie: dict[str, object], said: str
+) -> None:
+    rewrite(shards, **lie)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=said):
+        chunks = ShardChunks(shards, PLAIN)
+        for place in range(chunks.epoch):
+            chunks[place]
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_an_index_that_is_too_large_is_neither_written_nor_read(
+    sources: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards_module, "LARGEST_INDEX", (shards / "index.json").stat().st_size - 1)
+    with pytest.raises(DataError, match="too large"):
+        ShardChunks(shards, PLAIN)
+    with pytest.raises(DataError, match="12 pieces are too many"):
+        write_shards(sources, shards.parent / "new", CUT)
+    assert not (shards.parent / "new").exists()
 
 
 def test_the_command_packs_a_folder(sources: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from solovox.catalogue.engines import Event, count_workers
 from solovox.catalogue.settings import Job
 from solovox.catalogue.songs import Song
 from solovox.catalogue.worker import Message, Worker
-from solovox.errors import SolovoxError
+from solovox.errors import SolovoxError, reason
 
 ASK = 1.0  # s between questions to a busy worker whether something goes on
 
@@ -155,5 +155,4 @@ def _connect(cpus: int | None) -> None:
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     except Exception as error:  # Ray raises what it likes here
-        reason = str(error).strip().splitlines()[0]
-        raise SolovoxError(f"Ray cannot be started or reached: {reason}") from error
+        raise SolovoxError(f"Ray cannot be started or reached: {reason(error)}") from error

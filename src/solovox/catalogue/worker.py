@@ -38,7 +38,7 @@ from solovox.catalogue.records import DONE, FAILED, Record, write_record
 from solovox.catalogue.settings import Job, Settings, check_identity, identify
 from solovox.catalogue.songs import Song, shard_of
 from solovox.catalogue.storage import Folder, sha256
-from solovox.errors import AudioError, SolovoxError
+from solovox.errors import AudioError, SolovoxError, printable, reason
 
 Message = dict[str, Any]
 BEAT = 0.5  # s between beats
@@ -154,10 +154,11 @@ class Worker:
 
     def _line(self, song: Song, error: Exception) -> str:
         """The error as one line that is the same wherever the song was worked on."""
-        text = (str(error).strip().splitlines() or [""])[0]
-        for place in (self.source.path(song.path), str(self.target.scratch / "song")):
+        text = reason(error)
+        song_here, scratch = str(self.target.scratch / "song"), f"{self.target.scratch}/"
+        for place in map(printable, (self.source.path(song.path), song_here)):
             text = text.replace(f"{place}: ", "").replace(place, song.path)
-        text = text.replace(f"{self.target.scratch}/", "")
+        text = text.replace(printable(scratch), "")
         return text if isinstance(error, SolovoxError) else f"{type(error).__name__}: {text}"
 
     def _clear(self) -> None:

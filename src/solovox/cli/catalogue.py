@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from solovox.errors import SolovoxError
+from solovox.errors import SolovoxError, one_line
 
 if TYPE_CHECKING:
     from solovox.catalogue.driver import Report
@@ -215,5 +215,5 @@ def _bar(console: Console) -> Progress:
 
 
 def _tell(console: Console, message: str, kind: str = "Error") -> None:
-    line = f"{kind}: {click.format_filename(message)}"
+    line = f"{kind}: {one_line(message)}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)

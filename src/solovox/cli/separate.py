@@ -28,7 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from solovox.errors import SolovoxError
+from solovox.errors import SolovoxError, one_line, printable, reason
 from solovox.suffixes import SUFFIXES
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def separate_all(
     failed = 0
     with _bar(console, quiet) as bar:
         for number, song in enumerate(songs, 1):
-            title = f"[{number}/{len(songs)}] {click.format_filename(song.path.name)}"
+            title = f"[{number}/{len(songs)}] {printable(song.path.name)}"
             task = bar.add_task(escape(title), total=1.0)
 
             def show(share: float, task: TaskID = task) -> None:
@@ -449,16 +449,16 @@ def _bar(console: Console, quiet: bool) -> Progress:
 
 def tell(console: Console, message: str, kind: str = "Error") -> None:
     """Print a message of that kind as one line on standard error."""
-    line = f"{kind}: {click.format_filename(message)}"
+    line = f"{kind}: {one_line(message)}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _one_line(path: Path, error: Exception) -> str:
     """A failure as one line that names the song."""
-    lines = str(error).strip().splitlines() or [""]
+    text = reason(error)
     if isinstance(error, SolovoxError):
-        return lines[0] if str(path) in lines[0] else f"{path}: {lines[0]}"
-    return f"{path}: unexpected {type(error).__name__}: {lines[0]}"
+        return text if printable(str(path)) in text else f"{path}: {text}"
+    return f"{path}: unexpected {type(error).__name__}: {text}"
 
 
 @contextmanager

@@ -209,8 +209,8 @@ def launch(accelerator: str, devices: str, nodes: int, strategy: str) -> Fabric:
             strategy=strategy,
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        reason = " ".join(str(error).split())
-        raise SolovoxError(f"cannot train on {devices} x {accelerator}: {reason}") from error
+        text = " ".join(str(error).split())
+        raise SolovoxError(f"cannot train on {devices} x {accelerator}: {text}") from error
     engine.launch()
     return engine
 

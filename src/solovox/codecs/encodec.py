@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from solovox.codecs.base import LatentCodec
-from solovox.errors import ModelError
+from solovox.errors import ModelError, reason
 
 LEAST_LEVEL = 1e-4  # of a chunk, -80 dB: silence has no logarithm
 
@@ -276,7 +276,6 @@ def _transformers() -> Any:
 
 
 def _missing(source: str, error: Exception) -> ModelError:
-    reason = str(error).strip().splitlines()[0]
     return ModelError(
-        f"cannot load the EnCodec model '{source}': {reason}; give its folder, or go online"
+        f"cannot load the EnCodec model '{source}': {reason(error)}; give its folder, or go online"
     )

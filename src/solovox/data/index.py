@@ -32,7 +32,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from solovox.errors import DataError
+from solovox.audio import RATES
+from solovox.errors import DataError, reason
 
 Audio = npt.NDArray[np.float32]
 
@@ -416,7 +417,7 @@ def _measure(path: Path) -> tuple[int, int]:
     if path.suffix.lower() not in DECODED:
         try:
             with soundfile.SoundFile(path) as file:
-                _check_channels(path, file.channels)
+                _check(path, file.channels, file.samplerate)
                 return file.samplerate, file.frames
         except (soundfile.LibsndfileError, OSError) as error:
             raise _unreadable(path, error) from error
@@ -429,7 +430,7 @@ def _measure(path: Path) -> tuple[int, int]:
                 )
             if not streams:
                 raise DataError(f"{path}: no sound in it; remove it")
-            _check_channels(path, streams[0].codec_context.channels)
+            _check(path, streams[0].codec_context.channels, streams[0].rate)
             return streams[0].rate, min(_stream_frames(stream) for stream in streams)
     except (av.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from error
@@ -446,6 +447,9 @@ def _seek(path: Path | Member, start: int, frames: int) -> Audio:
     try:
         source = path.open() if isinstance(path, Member) else path
         with soundfile.SoundFile(source) as file:
+            _check(path, file.channels, file.samplerate)
+            if start + frames > file.frames:
+                raise DataError(f"{path}: shorter than it was; make it, or the shards, again")
             skip = 0
             if path.suffix.lower() == ".ogg":
                 # Vorbis: libsndfile misses the place by up to a block when it lands on the last
@@ -493,13 +497,16 @@ def _add_at(total: Audio, block: Audio, position: int) -> None:
         total[:, low:high] += block[:, low - position : high - position]
 
 
-def _check_channels(path: Path, channels: int) -> None:
+def _check(path: Path | Member, channels: int, sample_rate: int) -> None:
+    """Refuse what a header cannot mean, and what would take memory without bounds."""
     if channels > 2:
         raise DataError(f"{path}: {channels} channels; only mono and stereo can be used")
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise DataError(f"{path}: {sample_rate} Hz is out of range; make it again")
 
 
 def _unreadable(path: Path | Member, error: Exception) -> DataError:
     if not path.exists():
         return DataError(f"{path}: no such file")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path}: cannot be read as audio ({reason}); remove it or make it again")
+    why = getattr(error, "error_string", None) or reason(error)  # libsndfile's without the name
+    return DataError(f"{path}: cannot be read as audio ({why}); remove it or make it again")

@@ -39,6 +39,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from solovox.audio import RATES
 from solovox.data.augment import Audio
 from solovox.data.chunks import ChunkConfig, Pools, TrainingChunks
 from solovox.data.index import (
@@ -56,6 +57,9 @@ from solovox.settings import fits
 
 INDEX = "index.json"
 VERSION = 1
+LARGEST_INDEX = 32 << 20  # bytes: some 1,200 hours in pieces of 30 s; reading takes ten times that
+INDEX_ROW = 250  # bytes of it a piece, at most, without the song's name
+MOST_HOURS = 5000.0  # of all pieces; an epoch's order takes 40 bytes a chunk
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,9 @@ def write_shards(
     songs = find_songs(root)
     plan = _plan(songs, config)
     stamp = _stamp(songs, config)
+    if sum(len(json.dumps(piece.song.name)) + INDEX_ROW for piece in plan) > LARGEST_INDEX:
+        raise DataError(f"{root}: {len(plan)} pieces are too many for an index; make them longer")
+    _check_hours(str(root), songs)
     out.mkdir(parents=True, exist_ok=True)
     groups = [plan[first : first + config.pieces] for first in range(0, len(plan), config.pieces)]
     shards: list[Any] = []
@@ -350,11 +357,13 @@ class _Store:
 def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
     """(archives, the pieces of each as songs)."""
     path = store.fetch(INDEX, anew=True)
+    if path.stat().st_size > LARGEST_INDEX:
+        raise DataError(f"{path}: too large to be an index; write the shards again")
     try:
         index = json.loads(path.read_text("utf-8"))
         if index["version"] != VERSION:
             raise DataError(f"{path}: of another version; this solovox reads {VERSION}")
-        rate = whole(index["sample_rate"], 1)
+        rate = whole(index["sample_rate"], *RATES)
         files = [_plain_name(shard["file"]) for shard in index["shards"]]
         shards = [
             [_piece(piece, store.folder / shard["file"], rate) for piece in shard["pieces"]]
@@ -362,9 +371,15 @@ def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not an index of shards; write them again") from error
+    _check_hours(str(path), [song for shard in shards for song in shard])
     if not any(song.weight for shard in shards for song in shard if VOCALS in song.stems):
         raise DataError(f"{path}: lists no vocals that can be drawn; write the shards again")
     return files, shards
+
+
+def _check_hours(where: str, songs: Sequence[Song]) -> None:
+    if (hours := sum(song.seconds for song in songs) / 3600) > MOST_HOURS:
+        raise DataError(f"{where}: {hours:.0f} hours are more than {MOST_HOURS:.0f}; divide it")
 
 
 def _plain_name(name: object) -> str:
@@ -374,9 +389,9 @@ def _plain_name(name: object) -> str:
     return name
 
 
-def whole(value: object, least: int = 0) -> int:
-    """A whole number of at least `least`; raise ValueError if it is none."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 40:
+def whole(value: object, least: int = 0, most: int = 1 << 40) -> int:
+    """A whole number in a range; raise ValueError if it is none."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError("not a number that can be")
     return value
 

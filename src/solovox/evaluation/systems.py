@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from solovox.data.index import Song
-from solovox.errors import DataError, SolovoxError
+from solovox.errors import DataError, SolovoxError, reason
 from solovox.evaluation.oracles import ORACLES, Audio, Stems
 from solovox.evaluation.peers import PEERS, command, find_stems, package_version
 
@@ -153,8 +153,8 @@ class PeerSystem(System):
             except SolovoxError:
                 raise
             except Exception as error:  # a library's own, of any kind: the other songs go on
-                reason = str(error).strip().partition("\n")[0]
-                raise SolovoxError(f"{self.name}: {type(error).__name__}: {reason}") from error
+                kind = type(error).__name__
+                raise SolovoxError(f"{self.name}: {kind}: {reason(error)}") from error
 
         return separate
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solovox.errors import SolovoxError
+from solovox.errors import SolovoxError, reason
 from solovox.studio.library import Gone, Knobs, Library, Song, Take
 
 if TYPE_CHECKING:
@@ -316,8 +316,7 @@ class Worker(threading.Thread):
 
     def _one_line(self, error: Exception, song: str) -> str:
         """A failure without the names of the studio's own files."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        text = lines[0]
+        text = reason(error)
         if isinstance(error, OSError) and error.strerror:
             text = f"{error.strerror}; free some space, and try again"
         elif not isinstance(error, SolovoxError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from solovox.data.shards import is_address
-from solovox.errors import ModelError, SolovoxError
+from solovox.errors import ModelError, SolovoxError, reason
 from solovox.presets import PRESETS, ModelConfig, config_from_json, config_to_json
 from solovox.settings import parse_settings
 from solovox.training.config import TrainingConfig, recipe, training_from_json
@@ -145,15 +145,15 @@ def _configs(path: Path, values: dict[str, Any]) -> tuple[ModelConfig, TrainingC
     try:
         return config_from_json(values["model"]), training_from_json(values.get("training", {}))
     except (ModelError, KeyError, TypeError) as error:
-        reason = error if isinstance(error, ModelError) else "it describes no model"
-        raise ModelError(f"{path}: {reason}") from error
+        why = error if isinstance(error, ModelError) else "it describes no model"
+        raise ModelError(f"{path}: {why}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error)[:200]}") from error
+        raise ModelError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a run's settings")
     return values

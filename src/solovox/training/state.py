@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from solovox.errors import ModelError, SolovoxError
+from solovox.errors import ModelError, SolovoxError, reason
 
 
 def save_state(
@@ -81,8 +81,8 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def unwritable(path: Path, error: Exception) -> SolovoxError:
     """What to tell the user of a file that cannot be written."""
-    reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
-    return SolovoxError(f"{path} cannot be written ({reason}); make room or choose another folder")
+    why = getattr(error, "strerror", None) or reason(error)
+    return SolovoxError(f"{path} cannot be written ({why}); make room or choose another folder")
 
 
 def _read(path: Path, prefix: str = "") -> tuple[int, dict[str, Tensor]]:
@@ -93,8 +93,7 @@ def _read(path: Path, prefix: str = "") -> tuple[int, dict[str, Tensor]]:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             return step, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} is not a checkpoint that can be read: {reason}") from error
+        raise ModelError(f"{path} is not a checkpoint that can be read: {reason(error)}") from error
 
 
 def _fill(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
