@@ -17,11 +17,11 @@ demo: $(VENV)/installed-demo ## separate six seconds of a real song
 test: $(VENV)/installed-dev ## run the tests
 	$(BIN)/python -m pytest
 
-faults: $(VENV)/installed-dev ## break a catalogue in every way, on Ray too, and print what was lost (some minutes)
+faults: $(VENV)/installed-dev ## break a catalogue in every way, on Ray too, and print what was lost (three minutes)
 	$(BIN)/python benchmarks/catalogue_faults.py --ray
 
-ray: $(VENV)/installed-dev ## the same with Ray's workers alone, killed every 5 s (a minute)
-	$(BIN)/python benchmarks/catalogue_faults.py --only ray --songs 8 --every 5
+ray: $(VENV)/installed-dev ## the same with Ray's workers alone (a minute)
+	$(BIN)/python benchmarks/catalogue_faults.py --only ray --songs 8
 
 lint: $(VENV)/installed-dev ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -1,6 +1,8 @@
 """The direction of imports, and what holds for the source as a whole; see docs/architecture.md."""
 
 import ast
+import json
+import pickletools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load
 
 import solovox
 from solovox.cli import COMMANDS
@@ -127,6 +130,23 @@ def test_nothing_is_pickled(path: Path) -> None:
             if called == "torch.load":
                 assert _name(path) == FOREIGN_CHECKPOINT
                 assert given["weights_only"] == "True"
+
+
+BUNDLED = sorted(
+    path
+    for path in SOURCE.rglob("*")
+    if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+)
+TEXT = (".html", ".css", ".js", ".svg", ".md", ".txt", ".typed")
+OPENED = {".json": json.loads, ".safetensors": load} | dict.fromkeys(TEXT, bytes.decode)
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=_name)
+def test_what_ships_beside_the_code_is_what_it_is_called_and_no_pickle(path: Path) -> None:
+    data = path.read_bytes()
+    OPENED[path.suffix](data)
+    with pytest.raises(ValueError, match=r"."):
+        list(pickletools.genops(data))
 
 
 def _loaded_by(code: str) -> set[str]:

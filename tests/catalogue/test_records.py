@@ -3,14 +3,8 @@ import io
 import pyarrow.parquet as pq
 import pytest
 
-from solovox.catalogue.records import (
-    MANIFEST,
-    merge_manifests,
-    read_record,
-    read_records,
-    write_manifest,
-    write_record,
-)
+from solovox.catalogue.manifest import MANIFEST, merge_manifests, write_manifest
+from solovox.catalogue.records import read_record, read_records, write_record
 from solovox.catalogue.storage import Folder
 
 

@@ -23,14 +23,13 @@ from typing import Any
 
 from solovox.catalogue.claims import RENEW, Claim, Claims
 from solovox.catalogue.engines import Engine
+from solovox.catalogue.manifest import merge_manifests, write_manifest
 from solovox.catalogue.records import (
     DONE,
     FAILED,
     Record,
-    merge_manifests,
     read_record,
     read_records,
-    write_manifest,
     write_record,
 )
 from solovox.catalogue.settings import Job, check_identity, fix_job

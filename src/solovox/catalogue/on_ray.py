@@ -20,6 +20,7 @@ from solovox.catalogue.songs import Song
 from solovox.catalogue.worker import Message, Worker
 from solovox.errors import SolovoxError, reason
 
+STARTS = 3  # Ray gives itself 30 s to start here, and a busy machine may take longer
 ASK = 1.0  # s between questions to a busy worker whether something goes on
 
 
@@ -152,7 +153,11 @@ class RayEngine:
 def _connect(cpus: int | None) -> None:
     """Join the cluster, or start Ray here."""
     here: dict[str, Any] = {} if cpus is None else {"num_cpus": cpus, "include_dashboard": False}
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
-    except Exception as error:  # Ray raises what it likes here
-        raise SolovoxError(f"Ray cannot be started or reached: {reason(error)}") from error
+    for left in reversed(range(1 if cpus is None else STARTS)):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
+            return
+        except Exception as error:  # Ray raises what it likes here
+            ray.shutdown()
+            if not left:
+                raise SolovoxError(f"Ray cannot be started or reached: {reason(error)}") from error
