@@ -59,4 +59,4 @@ def test_rows(out):
     assert done["vocals_path"] == "stems/a.wav/vocals.wav"
     assert (done["vocals_peak_db"], done["vocals_rms_db"]) == (-3.0, None)
     assert done["settings"] == '{"seed": 5, "steps": 2}'
-    assert (aside["path"], aside["status"]) == (r"z\xff.wav", "unreadable")
+    assert (aside["path"], aside["status"]) == (r"z\udcff.wav", "unreadable")

@@ -21,7 +21,9 @@ def all_songs(names, shards=1):
 
 
 names = st.lists(
-    st.text(st.sampled_from("abAB/. é\\\u0301\udcff"), max_size=9).map(lambda name: f"{name}.wav"),
+    st.text(st.sampled_from("abAB/. é\\\u0301\udcff\ud800\0\n"), max_size=9)
+    .map(lambda name: f"{name}.wav")
+    .flatmap(lambda name: st.sampled_from([name, 300 * "x" + name])),
     unique=True,
 )
 
@@ -44,6 +46,8 @@ def test_stems_of_two_songs_never_meet_nor_leave_their_folder(names):
         parts = song.stem("vocals", "wav").split("/")
         assert parts[0] == "stems"
         assert not {"", ".", ".."} & set(parts)
+        assert all(len(part.encode("utf-8", "surrogatepass")) <= 255 for part in parts)
+        assert "\0" not in song.track
 
 
 def test_songs_that_are_added_move_no_others():

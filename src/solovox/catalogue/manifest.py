@@ -81,5 +81,5 @@ def _row(record: Record) -> Record:
 
 
 def _text(value: str) -> str:
-    """Names that are not UTF-8 with their odd bytes spelt out."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Names that are not UTF-8 with what is odd in them spelt out."""
+    return value.encode("utf-8", "backslashreplace").decode()

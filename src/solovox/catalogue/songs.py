@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from solovox.catalogue.storage import Folder
+from solovox.names import below
 from solovox.suffixes import SUFFIXES
 
 
@@ -76,13 +77,11 @@ def find_songs(
 def _track(path: str, doubtful: bool) -> str:
     """The folder of a song's stems: its own name, suffix and all, so that no two songs share it.
 
-    Names that some file systems take for the same get their hash as well. An object store's names
-    may have parts which would lead elsewhere: they are replaced, and get it too.
+    Names that some file systems take for the same get their hash as well. So do names that no file
+    system takes, or that would lead elsewhere, as an object store may have them.
     """
-    parts = path.split("/")
-    safe = ["_" if part in ("", ".", "..") else part.replace("\\", "_") for part in parts]
-    doubtful = doubtful or safe != parts
-    return "/".join(safe) + (f" ({_hash(path)[:8]})" if doubtful else "")
+    safe = below(path)
+    return f"{safe} ({_hash(path)[:8]})" if doubtful or safe != path else safe
 
 
 def _folded(path: str) -> int:
@@ -90,4 +89,4 @@ def _folded(path: str) -> int:
 
 
 def _hash(path: str) -> str:
-    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()
