@@ -13,7 +13,9 @@ crossfaded with triangular weights, as `transformers.EncodecModel` does it:
 
 A generated voice needs levels too. So the logarithm of a chunk's level is a channel more, the same
 in all of its frames, and decoding takes its mean. That is ours: the paper does not say which of the
-two it uses. Source: Défossez et al. 2022; arXiv 2511.20470 for the use of it.
+two it uses. The last chunk is as long as the audio, as in the published code; `transformers`'
+feature extractor would fill it with zeros first. Source: Défossez et al. 2022; arXiv 2511.20470 for
+the use of it.
 """
 
 import math
@@ -28,7 +30,7 @@ from torch import Tensor, nn
 from solovox.codecs.base import LatentCodec
 from solovox.errors import ModelError, reason
 
-LEAST_LEVEL = 1e-4  # of a chunk, -80 dB: silence has no logarithm
+LEAST_LEVEL = 1e-4  # added to a chunk's, -80 dB: silence has no logarithm
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,9 @@ class EncodecConfig:
     Attributes:
         source: hub id or folder of the trained model. A checkpoint holds the codec's weights too,
             so it is asked for only where a model is begun (`load_codec_weights`).
-        sampling_rate, audio_channels, normalize, chunk_length_s, overlap, norm_type,
-            use_causal_conv, trim_right_ratio, num_filters, hidden_size, num_lstm_layers,
-            num_residual_layers, upsampling_ratios, codebook_dim, codebook_size, target_bandwidths:
-            as in `transformers.EncodecConfig`.
+
+    All others are those of `transformers.EncodecConfig`, every one, so that a model that differs in
+    any of them is not taken for another.
     """
 
     source: str = "facebook/encodec_24khz"
@@ -52,7 +53,14 @@ class EncodecConfig:
     overlap: float | None = None
     norm_type: str = "weight_norm"
     use_causal_conv: bool = True
+    use_conv_shortcut: bool = True
+    pad_mode: str = "reflect"
     trim_right_ratio: float = 1.0
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    dilation_growth_rate: int = 2
+    compress: int = 2
     num_filters: int = 32
     hidden_size: int = 128
     num_lstm_layers: int = 2
@@ -105,7 +113,7 @@ class Encoder(nn.Module):
                 mono = chunk.sum(dim=1, keepdim=True) / c.audio_channels
                 level = mono.square().mean(dim=-1, keepdim=True).sqrt() + 1e-8
                 x = self.network(chunk / level)
-                log_level = torch.log(level.clamp(min=LEAST_LEVEL)).expand(-1, 1, x.shape[-1])
+                log_level = torch.log(level + LEAST_LEVEL).expand(-1, 1, x.shape[-1])
                 x = torch.cat((x, log_level.to(x.dtype)), dim=1)
             else:
                 x = self.network(chunk)
@@ -156,8 +164,8 @@ class Encodec(LatentCodec):
             x = items[..., begin : begin + count]
             begin += count
             if c.normalize:
-                level = torch.exp(x[:, -1:].mean(dim=-1, keepdim=True))
-                decoded.append(self.decoder(x[:, :-1]) * level)
+                level = torch.exp(x[:, -1:].mean(dim=-1, keepdim=True)) - LEAST_LEVEL
+                decoded.append(self.decoder(x[:, :-1]) * level.clamp(min=0))
             else:
                 decoded.append(self.decoder(x))
         joined = decoded[0] if len(decoded) == 1 else crossfaded(decoded, chunk_sizes(c)[1])
@@ -195,11 +203,11 @@ def chunks(config: EncodecConfig, samples: int) -> list[tuple[int, int]]:
 def crossfaded(parts: list[Tensor], stride: int) -> Tensor:
     """Chunks [items, channels, samples] that begin `stride` apart, added with triangular weights
     that are divided by their sum."""
-    total = stride * (len(parts) - 1) + parts[-1].shape[-1]
-    longest = parts[0].shape[-1]
-    position = torch.linspace(0, 1, longest + 2, device=parts[0].device)[1:-1]
+    # Decoded chunks are whole frames, so the last but one may end behind the last.
+    total = max(i * stride + part.shape[-1] for i, part in enumerate(parts))
+    position = torch.linspace(0, 1, parts[0].shape[-1] + 2, device=parts[0].device)[1:-1]
     weight = 0.5 - (position - 0.5).abs()
-    out = parts[0].new_zeros(*parts[0].shape[:-1], max(total, longest))
+    out = parts[0].new_zeros(*parts[0].shape[:-1], total)
     sums = parts[0].new_zeros(out.shape[-1])
     for i, part in enumerate(parts):
         place = slice(i * stride, i * stride + part.shape[-1])
