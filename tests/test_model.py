@@ -1,5 +1,7 @@
 """A mixture's level, and what presets build."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from solovox.presets import (
     config_from_json,
     config_to_json,
 )
+from solovox.separator import generate
 
 
 def test_zeros_at_the_end_do_not_change_a_chunks_level():
@@ -37,3 +40,19 @@ def test_latent_chunks_are_those_of_the_paper():
     with torch.device("meta"):
         model = build_model(LDM_DMX_SMALL)
     assert sum(p.numel() for p in model.parameters()) < 12.5e6  # 25 MB in bf16
+
+
+@torch.inference_mode()
+def test_what_the_codec_loses_of_the_estimate_is_given_back():
+    model = build_model(LDM_DMX_SMALL).eval()
+    mixture = 0.1 * torch.randn(1, 2, 30_000, generator=torch.Generator().manual_seed(0))
+    silence = torch.zeros(1, model.codec.channels, model.codec.frames(30_000))
+
+    def vocals(steps: int) -> torch.Tensor:
+        sampling = replace(LDM_DMX_SMALL.sampling, steps=steps)
+        return generate(model, mixture, lambda: silence, sampling, "fp32")
+
+    # Without noise a fresh generator stays at the estimate's latents.
+    torch.testing.assert_close(vocals(1), vocals(0), atol=1e-5, rtol=0)
+    model.config = replace(LDM_DMX_SMALL, give_back=False)
+    assert (vocals(1) - vocals(0)).square().mean() > 0.1 * vocals(0).square().mean()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 
 from solovox.codecs.base import Codec
@@ -62,6 +63,19 @@ class SeparationModel(nn.Module):
         features = cast(Features, self.conditioner(mixture))
         mean = None if features.estimate is None else self.codec.encode(features.estimate)
         return replace(features, mean=mean, mixture=self.codec.encode(mixture))
+
+    @torch.no_grad()
+    def lost(self, features: Features) -> Tensor | float:
+        """What coding loses of the estimate [batch, 2, samples], where the model gives it back.
+
+        Vocals that sampling made of the estimate μ are then D(x0) + μ - D(E(μ)): what no latent
+        holds, as the phase of the highs, stays the mixture's, and a sample that is equal to E(μ)
+        is the estimate itself.
+        """
+        if not self.config.give_back or features.estimate is None or features.mean is None:
+            return 0.0
+        estimate = features.estimate.float()
+        return estimate - self.codec.decode(features.mean.float(), estimate.shape[-1])
 
     def prepare(self, features: Features) -> Features:
         """The features with what the generator makes of them at any x_t and t, made once."""

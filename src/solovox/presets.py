@@ -80,6 +80,8 @@ class ModelConfig:
         name: the model's name, also of its output folder.
         codec, conditioner, generator: the parts' settings.
         normalise: whether mixtures are brought to level one (`SeparationModel.level`).
+        give_back: whether vocals that are sampled from the estimate get back what the codec loses
+            of it (`SeparationModel.lost`).
         chunk: samples separated at once.
         overlap: share of a chunk that crossfades with the next.
         sampling: defaults of the sampler, which are the quality "balanced".
@@ -94,6 +96,7 @@ class ModelConfig:
     conditioner: Any
     generator: Any
     normalise: bool = False
+    give_back: bool = False
     chunk: int = 3 * 44100
     overlap: float = 0.2
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -218,12 +221,13 @@ LDM_DMX_SMALL = ModelConfig(
     BandSplitConditionerConfig(kept=192, learned=32),
     LatentBandsConfig(),
     normalise=True,
+    give_back=True,
     chunk=602112,
     overlap=0.1,
-    sampling=SamplingConfig(steps=1, start=0.3, eta=0.0, cutoff=0.0),
+    sampling=SamplingConfig(steps=1, start=0.15, eta=0.0, cutoff=0.0),
     qualities={
-        "fast": SamplingConfig(steps=0, start=0.3, eta=0.0, cutoff=0.0),
-        "best": SamplingConfig(steps=1, start=0.3, eta=0.0, cutoff=0.0, takes=4),
+        "fast": SamplingConfig(steps=0, start=0.15, eta=0.0, cutoff=0.0),
+        "best": SamplingConfig(steps=1, start=0.15, eta=0.0, cutoff=0.0, takes=4),
     },
 )
 """The latent model that ships: chunks of 13.65 s, and a prior as in diff-dmx-small."""

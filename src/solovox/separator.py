@@ -814,6 +814,7 @@ def generate_takes(
                 yield features.estimate.float() * level
             return
 
+    lost = model.lost(features) if sampling.start < 1 else 0.0
     with autocast(mixture.device, precision):
         features = model.prepare(features)
 
@@ -834,7 +835,7 @@ def generate_takes(
         x0 = SAMPLERS[sampling.sampler](
             velocity, x, grid, eta=sampling.eta, refinement=partial(refinement, noise)
         )
-        yield model.codec.decode(x0, mixture.shape[-1]) * level
+        yield (model.codec.decode(x0, mixture.shape[-1]) + lost) * level
 
 
 def check_gain(gain: float) -> None:

@@ -178,3 +178,25 @@ def test_speech_metrics_fall_with_noise(name: str) -> None:
     assert math.isnan(metric(0 * voice, voice, 16_000))
     with pytest.raises(DataError, match="one shape"):
         metric(voice, voice[:, 1:], 16_000)
+
+
+def test_dither_is_noise_at_its_share_of_each_references_level(monkeypatch):
+    class Museval:
+        @staticmethod
+        def bss_eval(references, estimates, **settings):
+            heard.append(references)
+            return (np.zeros((2, 1)),) * 4
+
+    heard: list[np.ndarray] = []
+    monkeypatch.setattr(bss, "_museval", lambda: Museval)
+    time = np.arange(4 * RATE) / RATE
+    stems = {
+        name: level * np.sin(2 * np.pi * 440 * np.stack((time, time)))
+        for name, level in (("vocals", 1.0), ("accompaniment", 0.01))
+    }
+    for dither in (0.0, 1e-3):
+        bss_eval(stems, stems, RATE, window=math.inf, dither=dither)
+    plain, dithered = heard
+    np.testing.assert_array_equal(plain[0].T, stems["vocals"])
+    share = (dithered - plain).std(axis=(1, 2)) / plain.std(axis=(1, 2))
+    np.testing.assert_allclose(share, 1e-3, rtol=0.02)

@@ -8,7 +8,7 @@ import pytest
 from solovox.checkpoint import save_model
 from solovox.codecs.encodec_small import SmallEncodecConfig
 from solovox.errors import ModelError
-from solovox.evaluation.studies import Clip, identity, noise, with_injection
+from solovox.evaluation.studies import Clip, identity, noise, stems, with_injection
 from solovox.networks.nothing import NothingConfig
 from solovox.presets import ModelConfig, build_model
 
@@ -45,3 +45,12 @@ def test_an_untrained_codec_is_scored_beside_the_trained(clips, tmp_path):
 def test_a_model_without_levels_of_injection_has_none_to_choose():
     with pytest.raises(ModelError, match="no levels of injection"):
         with_injection(build_model(MODEL), "all")
+
+
+def test_each_rule_is_scored_beside_the_mixture(clips, tmp_path):
+    folder = save_model(build_model(MODEL), tmp_path)
+    found = stems([str(folder)], clips, told=lambda _: None)
+    names = [row["system"] for row in found.rows if row["series"] == "tone, vocals"]
+    assert names == ["mixture", "tiny, exact", "tiny, wiener", "tiny, generated"]
+    assert found.rows[0]["lsd"] == 0  # there is nothing but vocals in the mixture
+    assert "means" not in found.markdown()

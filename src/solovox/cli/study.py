@@ -105,6 +105,27 @@ def context(
 
 
 @study.command()
+@click.option("-n", "--name", "names", multiple=True, default=(MODEL,), help="Models; repeatable.")
+@click.option("--peer", "peers", multiple=True, help="Another separator, as spleeter; repeatable.")
+@_options
+def stems(
+    names: tuple[str, ...],
+    peers: tuple[str, ...],
+    songs: Path,
+    excerpt: float | None,
+    out: Path | None,
+) -> None:
+    """The kinds of stems: exact, wiener, generated."""
+    from solovox.errors import SolovoxError
+    from solovox.evaluation import studies
+    from solovox.evaluation.peers import PEERS
+
+    if unknown := set(peers) - set(PEERS):
+        raise SolovoxError(f"no peer '{unknown.pop()}'; there are: {', '.join(PEERS)}")
+    _finish(studies.stems(names, _clips(songs, excerpt), peers, _tell), out, "stems")
+
+
+@study.command()
 @click.option("--data", required=True, help="Data set to train on: DIR/train.")
 @click.option("--max-steps", default=200, show_default=True, type=click.IntRange(1))
 @click.option("--kinds", default="deep,all", show_default=True, help="Of deep, all, bottleneck.")

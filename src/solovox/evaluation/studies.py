@@ -5,6 +5,7 @@
     injection   the mixture at the deeper levels against all levels, trained for equally many steps
     steps       T from 50 down to 1
     context     how much of a song is heard at once
+    stems       the kinds of stems, of several models, beside the mixture and other separators
 
 Each study is a function that gives a `Study`, rows of numbers; `save` writes it as study.json,
 study.md and study.png. Scores are means over songs.
@@ -16,6 +17,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +29,13 @@ from solovox.data.index import find_songs, read_pair
 from solovox.errors import DataError, ModelError
 from solovox.evaluation.bss import bss_eval
 from solovox.evaluation.metrics import lsd, mel_mae, mel_mae_db, multi_resolution_stft, usdr
+from solovox.evaluation.peers import PEERS
 from solovox.evaluation.report import pyplot, table
 from solovox.model import SeparationModel
 from solovox.networks.latent_unet import INJECTED
 from solovox.presets import build_model
-from solovox.separator import Separator
+from solovox.separator import STEMS, Separator
+from solovox.stems import RULES
 
 Audio = npt.NDArray[np.float32]
 Row = dict[str, float | str]
@@ -73,6 +77,7 @@ class Study:
         rows: its values and the scores of each.
         songs: what was scored.
         notes: how, in a sentence or two.
+        means: whether scores are means over the songs.
     """
 
     title: str
@@ -80,6 +85,7 @@ class Study:
     rows: Sequence[Row]
     songs: Sequence[str]
     notes: str = ""
+    means: bool = True
 
     def markdown(self) -> str:
         """The study as a heading, a table and its notes."""
@@ -89,7 +95,7 @@ class Study:
         cells = [
             [_cell(row.get(n, math.nan)) for n in (self.key, *others, *names)] for row in self.rows
         ]
-        songs = f"Songs: {', '.join(self.songs)}; means over songs."
+        songs = f"Songs: {', '.join(self.songs)}{'; means over songs' * self.means}."
         return (
             "\n\n".join(
                 part for part in (f"# {self.title}", songs, self.notes, table(heads, cells)) if part
@@ -266,6 +272,44 @@ def injection(
     return Study("Injection of the mixture", "injection", rows, _names(clips), _AS_GENERATED)
 
 
+def stems(
+    models: Sequence[str], clips: Sequence[Clip], peers: Sequence[str] = (), told: Told = print
+) -> Study:
+    """Both stems of each song by every rule of `stems.RULES`.
+
+    Args:
+        models: names, folders or hub ids, with their own settings.
+        clips: the songs.
+        peers: names of `peers.PEERS`.
+        told: called with what is being done.
+    """
+    systems: dict[str, Callable[[Clip], Mapping[str, Audio]]] = {
+        "mixture": lambda clip: dict.fromkeys(STEMS, clip.mixture)
+    }
+    for peer in peers:
+        systems[peer] = partial(_heard, PEERS[peer]())
+    for name in models:
+        for rule in RULES:
+            separator = Separator(name, stems=rule)
+            title = f"{separator.model.config.name}, {rule}"
+            systems[title] = partial(_heard, separator.separate)
+    rows: list[Row] = []
+    for name, separate in systems.items():
+        told(name)
+        for clip in clips:
+            found = separate(clip)
+            for stem in STEMS:
+                scores = _spectral(getattr(clip, stem), found[stem], clip.sample_rate)
+                rows.append({"system": name, "series": f"{clip.name}, {stem}", **scores})
+    return Study("Kinds of stems", "system", rows, _names(clips), means=False)
+
+
+def _heard(
+    separate: Callable[[Audio, int], Mapping[str, Audio]], clip: Clip
+) -> Mapping[str, Audio]:
+    return separate(clip.mixture, clip.sample_rate)
+
+
 def with_injection(model: SeparationModel, kind: str) -> SeparationModel:
     """The model with a fresh generator that hears the mixture at the levels of that kind.
 
@@ -284,6 +328,7 @@ def with_injection(model: SeparationModel, kind: str) -> SeparationModel:
     return fresh
 
 
+DITHER = 1e-3  # of the references: lossy coding leaves them bands in which SIR is not defined
 _NO_QUANTISER = "Continuous latents, no quantiser."
 _AS_GENERATED = "Vocals as generated, before any filter of the mixture."
 
@@ -297,8 +342,8 @@ def _separated(
         if interference:
             true = {"vocals": clip.vocals, "accompaniment": clip.accompaniment}
             rest = {"vocals": vocals, "accompaniment": clip.mixture - vocals}
-            medians = bss_eval(true, rest, clip.sample_rate)["vocals"].medians()
-            scores["sir"] = medians["SIR"]
+            scored = bss_eval(true, rest, clip.sample_rate, window=math.inf, dither=DITHER)
+            scores["sir"] = scored["vocals"].medians()["SIR"]
         yield scores
 
 

@@ -220,15 +220,18 @@ class SeparationLoss(nn.Module):
                 return self.model.velocity(x_t, t.to(x_t.device).expand(len(x_t)), features).float()
 
         x = eps
+        lost: Tensor | float = 0.0
         if sampling.start < 1:
             if features.mean is None:
                 raise ModelError(f"{self.model.config.name} has no estimate to start sampling from")
+            lost = self.model.lost(features)
             x = warm_start(features.mean.detach().float(), eps, sampling.start)
         grid = times(sampling.steps, sampling.start, sampling.spacing)
         first = max(0, sampling.steps - config.few_step_depth) if config.few_step_depth else 0
         with torch.no_grad():
             x = ddim(velocity, x, grid[: first + 1])
-        sampled = self.model.codec.decode(ddim(velocity, x, grid[first:]), vocals.shape[-1])
+        x0 = ddim(velocity, x, grid[first:])
+        sampled = self.model.codec.decode(x0, vocals.shape[-1]) + lost
         losses = {}
         if config.few_step:
             error = ESTIMATE_LOSSES[config.estimate_kind](sampled, vocals)
