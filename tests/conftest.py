@@ -1,10 +1,12 @@
 """Models small enough to be exact about: formulas, or networks of a few thousand weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from browsing import chromium
 from torch import Tensor, nn
 
 from solovox.codecs.lapped import Lapped, LappedConfig
@@ -112,3 +114,9 @@ def oracle() -> Callable[..., SeparationModel]:
 @pytest.fixture(scope="session")
 def network() -> SeparationModel:
     return make_network()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running

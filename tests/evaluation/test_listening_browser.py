@@ -1,14 +1,12 @@
 """A whole listening test in a real browser: sound, keys, reloads, a lost connection, a phone.
 
-Needs Playwright and a Chromium. SOLOVOX_SCREENSHOTS=DIR keeps pictures of each step.
+Needs Playwright and a Chromium, as `browsing` has them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from browsing import SLOW, picture, until
 
 from solovox.evaluation.listening.analysis import analyse, analysis_report
 from solovox.evaluation.listening.server import ListeningServer
@@ -24,15 +23,7 @@ from solovox.evaluation.listening.study import ANCHOR, REFERENCE, make_study
 
 from .conftest import RATE, write_song
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH"),
-    pytest.mark.filterwarnings("default"),  # what a browser leaves behind is not ours
-]
-
-SLOW = 60_000  # milliseconds: a loaded machine is no failure
+pytestmark = pytest.mark.filterwarnings("default")  # what a browser leaves behind is not ours
 
 
 @pytest.fixture(scope="module")
@@ -54,29 +45,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ListeningServer
         running.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield running
-        running.close()
-
-
-def picture(page: Any, name: str) -> None:
-    folder = os.environ.get("SOLOVOX_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"listening-{name}.png"))
-
-
 def listener_file(page: Any, server: ListeningServer) -> Path:
     return server.result(page.evaluate("listening.study.listener"))
-
-
-def until(page: Any, condition: str, argument: Any = None) -> None:
-    page.wait_for_function(condition, arg=argument, timeout=SLOW)
 
 
 def rate(page: Any, names: dict[str, str], ratings: dict[str, int]) -> None:
@@ -102,7 +72,7 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     page.goto(server.url)
     page.wait_for_selector("#begin:visible", timeout=SLOW)
     assert page.title() == "Voices"
-    picture(page, "intro")
+    picture(page, "listening-intro")
     page.click("#begin")
     page.wait_for_selector("#page:visible", timeout=SLOW)
     assert page.is_disabled("#next")
@@ -128,7 +98,7 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     assert page.is_disabled("#next")
     rate(page, names, ratings)
     assert page.inner_text("#why") == ""
-    picture(page, "ratings")
+    picture(page, "listening-ratings")
     page.keyboard.press(" ")
     until(page, "() => !listening.player.playing")
     until(page, "() => listening.player.level() < 0.001")
@@ -151,7 +121,7 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     page.wait_for_selector("text=Song 2 of 2", timeout=SLOW)
     rate(page, names, ratings)
     page.wait_for_selector("text=No connection", timeout=SLOW)
-    picture(page, "offline")
+    picture(page, "listening-offline")
     assert (
         sum(
             p["done"] for p in json.loads(listener_file(page, server).read_text())["pages"].values()
@@ -164,7 +134,7 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     page.wait_for_selector("#end:visible", timeout=SLOW)
     page.select_option("#headphones", "headphones")
     page.fill("#comment", "R was hard to find")
-    picture(page, "end")
+    picture(page, "listening-end")
     page.click("#finish")
     page.wait_for_selector("#thanks:visible", timeout=SLOW)
     page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
@@ -204,7 +174,7 @@ def test_a_phone(server: ListeningServer, browser: Any) -> None:
         ".map(e => e.getBoundingClientRect().height)"
     )
     assert min(sizes) >= 34
-    picture(page, "phone")
+    picture(page, "listening-phone")
     # Two browsers are two listeners.
     assert re.fullmatch("[0-9a-f]{16}", page.evaluate("listening.study.listener"))
     assert len(list((server.folder / "results").glob("*.json"))) >= 1

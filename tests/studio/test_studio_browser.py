@@ -1,7 +1,7 @@
 """The studio in a real browser: a real song dropped, separated, heard, redone, downloaded.
 
-Needs Playwright and a Chromium. SOLOVOX_SCREENSHOTS=DIR keeps pictures of each step,
-SOLOVOX_SONG=FILE takes another song than the noise and tones of the tests.
+Needs Playwright and a Chromium, as `browsing` has them. SOLOVOX_SONG=FILE takes another song than
+the noise and tones of the tests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import SLOW, picture, until
 from click.testing import CliRunner
 
 from solovox.audio import read_audio
@@ -22,28 +23,10 @@ from solovox.separator import STEMS
 
 from .conftest import Client, make_song
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.filterwarnings("default")  # what a browser leaves behind is not ours
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH"),
-    pytest.mark.filterwarnings("default"),  # what a browser leaves behind is not ours
-]
-
-SLOW = 120_000  # milliseconds: a loaded machine is no failure
 DESKTOP = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield running
-        running.close()
 
 
 @pytest.fixture
@@ -79,16 +62,6 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     assert not troubles
 
 
-def picture(page: Any, name: str) -> None:
-    if folder := os.environ.get("SOLOVOX_SCREENSHOTS"):
-        page.wait_for_timeout(700)  # what fades has faded
-        page.screenshot(path=str(Path(folder) / f"studio-{name}.png"))
-
-
-def until(page: Any, condition: str, argument: Any = None) -> None:
-    page.wait_for_function(condition, arg=argument, timeout=SLOW)
-
-
 def done(page: Any, takes: int) -> None:
     """Wait until the open song has so many takes that are done."""
     until(
@@ -114,7 +87,7 @@ def test_a_song_from_drop_to_download(
     client = start()
     file = song_file(tmp_path)
     page = visit(client, color_scheme="dark")
-    picture(page, "welcome")
+    picture(page, "studio-welcome")
     drop(page, [file])
     page.wait_for_selector("#songs li .open")
     page.wait_for_selector("#song:visible")
@@ -156,10 +129,10 @@ def test_a_song_from_drop_to_download(
         page.wait_for_timeout(150)
         place = page.evaluate("studio.player.seconds")
         assert region["start"] - 0.01 <= place <= region["end"] + 0.01
-    picture(page, "song")
+    picture(page, "studio-song")
     page.keyboard.press("r")
     page.wait_for_selector("#knobs[open]")
-    picture(page, "knobs")
+    picture(page, "studio-knobs")
     page.fill("#knob-seed", "7")
     page.click("#go")
     done(page, 2)
@@ -174,7 +147,7 @@ def test_a_song_from_drop_to_download(
     assert page.evaluate("t => studio.player.gain(`${t}.vocals`)", second) == 0
     page.keyboard.press("x")
     page.keyboard.press(" ")
-    picture(page, "redone")
+    picture(page, "studio-redone")
 
     # Stems and settings come down; the command line makes the same bytes of them.
     got = {}
@@ -265,7 +238,7 @@ def test_many_songs_at_once_and_trouble(
     until(page, "() => [...studio.songs.values()].some(s => s.takes[0].status === 'working')")
     if given:  # for a picture of it, well under way
         until(page, "() => [...studio.songs.values()].some(s => s.takes[0].progress > 0.3)")
-    picture(page, "queue")
+    picture(page, "studio-queue")
     last = page.locator("#songs li", has_text="Boron")
     if last.get_attribute("class").startswith("queued"):
         last.locator(".act").click()
@@ -295,7 +268,7 @@ def test_a_phone(
         client, PHONE, is_mobile=True, has_touch=True, color_scheme=scheme, reduced_motion="reduce"
     )
     page.wait_for_selector("#songs .open")
-    picture(page, f"phone-queue-{scheme}")
+    picture(page, f"studio-phone-queue-{scheme}")
     page.tap("#songs .open")
     page.wait_for_selector(".lane.vocals:not(.absent)")
     assert page.is_hidden("#side")
@@ -304,7 +277,7 @@ def test_a_phone(
     until(page, "() => studio.player.level() > 0.001")
     page.tap("#hear-b")
     until(page, "() => studio.heard === 'b'")
-    picture(page, f"phone-{scheme}")
+    picture(page, f"studio-phone-{scheme}")
     heights = page.evaluate(
         "[...document.querySelectorAll('#song button, #transport button, #song a.button')]"
         ".filter(e => e.offsetParent).map(e => e.getBoundingClientRect().height)"
