@@ -2,8 +2,8 @@
 
 A studio in a process of its own gets 50 songs of 20 s (7 MB each) from 50 clients at the same time,
 while another is already being separated, and one more client asks for the page and the list of
-songs ten times a second. Printed are how long those answers took, the studio's memory before and
-at most, and how many songs arrived, byte for byte.
+songs over and over. Printed are how long those answers took until all had arrived, the studio's
+memory before and at most, and how many songs arrived, byte for byte.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--songs", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--threads", type=int, default=1, help="of the studio's worker")
+    parser.add_argument("-j", "--threads", type=int, help="of the studio's worker")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), arguments.songs, arguments.seconds, arguments.threads)
 
 
-def run(folder: Path, songs: int, seconds: float, threads: int) -> None:
+def run(folder: Path, songs: int, seconds: float, threads: int | None) -> None:
     bodies = []
     for seed in range(songs):
         noise = np.random.default_rng(seed).standard_normal((round(seconds * RATE), 2)) * 0.1
@@ -46,7 +46,9 @@ def run(folder: Path, songs: int, seconds: float, threads: int) -> None:
         soundfile.write(path, noise, RATE, subtype="FLOAT")
         bodies.append(path.read_bytes())
     program = "from solovox.cli import main; main()"
-    words = ["studio", "--port", "0", "--work", str(folder / "work"), "-j", str(threads)]
+    words = ["studio", "--port", "0", "--work", str(folder / "work")]
+    if threads:
+        words += ["-j", str(threads)]
     began = time.perf_counter()
     studio = subprocess.Popen(
         [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True
@@ -72,7 +74,6 @@ def run(folder: Path, songs: int, seconds: float, threads: int) -> None:
             sent = time.perf_counter()
             states = list(pool.map(lambda k: upload(port, k, bodies[k]), range(songs)))
             took = time.perf_counter() - sent
-        time.sleep(3)
         done.set()
         seen, most = ours.recv()
         watcher.join()
@@ -103,7 +104,7 @@ def watch(port: int, process: int, done: Event, told: Connection) -> None:
     """Ask for page and list until `done`; tell how long each took, and the most memory seen."""
     seconds, most = [], 0.0
     told.send(None)
-    while not done.wait(0.1):
+    while not done.wait(0.01):
         for path in ("/", "/api/songs"):
             began = time.perf_counter()
             ask(port, "GET", path)
