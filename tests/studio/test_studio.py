@@ -95,16 +95,15 @@ def test_a_redone_region_and_its_settings_file(
     song = client.separated(file)
     first = song["current"]
     before = stems_of(client, song["id"], first)
-    asked = {"parent": first, "start": 0.5, "end": 1.0, "knobs": {"seed": 9, "start": 0.9}}
+    knobs: Any = {"seed": 9, "start": 0.9, "takes": 2}
+    asked = {"parent": first, "start": 0.5, "end": 1.0, "knobs": knobs}
     assert client.ask("POST", f"/api/songs/{song['id']}/takes", asked)[0] == 201
     song = client.until(song["id"], "done")
     second = song["current"]
     assert song["takes"][1]["id"] == second
     assert song["takes"][1]["parent"] == first
     after = stems_of(client, song["id"], second)
-    expected = Separator(tiny, seed=9, start=0.9).redo(
-        read_audio(file)[0], RATE, dict(before), 0.5, 1.0
-    )
+    expected = Separator(tiny, **knobs).redo(read_audio(file)[0], RATE, dict(before), 0.5, 1.0)
     for stem in STEMS:
         np.testing.assert_array_equal(after[stem], expected[stem])
         assert not np.array_equal(after[stem], before[stem])
@@ -173,6 +172,35 @@ def test_pictures_show_what_is_there(start: Start, file: Path) -> None:
     assert frequencies[loudest] == pytest.approx(220, rel=0.08)
 
 
+def test_doubt_is_drawn_where_several_samples_were_averaged(start: Start, file: Path) -> None:
+    client = start()
+    song = client.separated(file, takes=2, start=0.9)
+
+    def doubt(take: str) -> Any:
+        path = f"/api/songs/{song['id']}/tracks/{take}.vocals/doubt"
+        status, body, _ = client.raw("GET", path)
+        assert status == 200
+        columns, rows, seconds = struct.unpack("<IId", body[:16])
+        assert (columns, rows, seconds) == (2, 96, 1.0)
+        return np.frombuffer(body[16:], np.uint8).reshape(columns, rows)
+
+    whole = doubt(song["current"])
+    assert (whole.max(axis=1) > 0).all()
+    asked = {"parent": song["current"], "start": 1.2, "end": 1.7}
+    for takes, shown in ((2, True), (1, False)):
+        again = {**asked, "knobs": {"seed": 5, "takes": takes, "start": 0.9}}
+        client.ask("POST", f"/api/songs/{song['id']}/takes", again)
+        take = client.until(song["id"], "done")["takes"][-1]
+        assert take["doubt"] is shown
+        if shown:
+            region = doubt(take["id"])
+            assert region[0].max() == 0 < region[1].max()
+            assert not np.array_equal(region[1], whole[1])
+        else:
+            path = f"/api/songs/{song['id']}/tracks/{take['id']}.vocals/doubt"
+            assert client.raw("GET", path)[0] == 404
+
+
 def test_all_is_there_after_a_restart(start: Start, file: Path, gate: Gate) -> None:
     client = start()
     gate.set()
@@ -185,8 +213,12 @@ def test_all_is_there_after_a_restart(start: Start, file: Path, gate: Gate) -> N
     gate.set()
     wait(lambda: not client.studio.worker.is_alive())
     wait(lambda: not client.studio.library._in_use.is_locked)
+    folder = client.studio.library.work / "songs" / unfinished["id"]
+    left = folder / ".mixture.wav.0123456789ab.part"  # as if it had been killed
+    left.touch()
 
     again = start()
+    assert not left.exists()
     assert [song["id"] for song in again.ask("GET", "/api/songs")[1]] == [
         done["id"], unfinished["id"], waiting["id"],
     ]  # fmt: skip

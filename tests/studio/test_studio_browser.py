@@ -7,7 +7,6 @@ the noise and tones of the tests.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,8 +71,23 @@ def done(page: Any, takes: int) -> None:
     )
 
 
-def drop(page: Any, files: list[Path]) -> None:
-    page.set_input_files("#files", [str(file) for file in files])
+def drop(page: Any, *files: Path) -> None:
+    """Drag files or folders over the page, as from the desktop, and let them go."""
+    devtools = page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        if kind == "drop":
+            page.wait_for_selector("#dropping:visible")
+        at = {"type": kind, "x": 600, "y": 300, "data": dragged}
+        devtools.send("Input.dispatchDragEvent", at)
+    page.wait_for_selector("#dropping", state="hidden")
+    devtools.detach()
+
+
+def choose(page: Any, button: str, *files: Path) -> None:
+    with page.expect_file_chooser() as coming:
+        page.click(button)
+    coming.value.set_files([str(file) for file in files])
 
 
 def song_file(folder: Path) -> Path:
@@ -88,7 +102,7 @@ def test_a_song_from_drop_to_download(
     file = song_file(tmp_path)
     page = visit(client, color_scheme="dark")
     picture(page, "studio-welcome")
-    drop(page, [file])
+    drop(page, file)
     page.wait_for_selector("#songs li .open")
     page.wait_for_selector("#song:visible")
     done(page, 1)
@@ -222,22 +236,24 @@ def test_many_songs_at_once_and_trouble(
     start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     client = start()
-    given = os.environ.get("SOLOVOX_SONG")
-    files = []
-    for number, name in enumerate(("Hydrogen", "Helium", "Lithium", "Beryllium", "Boron")):
-        files.append(make_song(tmp_path / f"{name}.wav", 4.0, number))
-        if given:
-            files[-1] = Path(shutil.copy(given, tmp_path / f"{name}.flac"))
+    for folder in ("dropped/inside", "chosen/inside"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number, name in enumerate(("dropped/Hydrogen", "dropped/inside/Helium", "chosen/Lithium",
+                                   "chosen/inside/Beryllium", "Boron")):  # fmt: skip
+        make_song(tmp_path / f"{name}.wav", 2.0, number)
+    for nothing in ("dropped/notes.txt", "chosen/notes.txt", "chosen/.hidden.wav"):
+        (tmp_path / nothing).write_bytes(b"no song")
     broken = tmp_path / "broken.mp3"
     broken.write_bytes(b"nothing to hear")
     page = visit(client)
-    drop(page, [*files, broken])
-    until(page, "() => studio.songs.size === 5")
+    drop(page, tmp_path / "dropped", broken)
+    until(page, "() => studio.songs.size === 2")
     page.wait_for_selector("#toasts .bad")
     assert "broken" in page.inner_text("#toasts")
-    until(page, "() => [...studio.songs.values()].some(s => s.takes[0].status === 'working')")
-    if given:  # for a picture of it, well under way
-        until(page, "() => [...studio.songs.values()].some(s => s.takes[0].progress > 0.3)")
+    choose(page, "#pick-folder", tmp_path / "chosen")
+    choose(page, "#pick", tmp_path / "Boron.wav")
+    until(page, "() => studio.songs.size === 5")
+    assert page.locator("#toasts .bad").count() == 1
     picture(page, "studio-queue")
     last = page.locator("#songs li", has_text="Boron")
     if last.get_attribute("class").startswith("queued"):

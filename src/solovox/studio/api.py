@@ -70,6 +70,7 @@ class Default(BaseModel):
 
     name: str
     qualities: dict[str, dict[str, Any]] = Field(description="Settings by name; balanced is there.")
+    stems: str = Field(description="Its rule for stems.")
     sample_rate: int
 
 
@@ -403,7 +404,7 @@ def make_app(
         response_class=Response,
     )
     async def picture(
-        song: SongId, track: Track, picture: Literal["peaks", "bands"]
+        song: SongId, track: Track, picture: Literal["peaks", "bands", "doubt"]
     ) -> FileResponse:
         """What the page draws: `solovox.studio.pictures` tells the format."""
         path = track_file(song, track).with_suffix(f".{picture}")
@@ -507,7 +508,8 @@ def known_models(models: dict[str, Path]) -> list[Default]:
         balanced = config.get("sampling", {})
         qualities = {**config.get("qualities", {}), "balanced": balanced}
         ordered = {each: qualities[each] for each in get_args(Quality) if each in qualities}
-        found.append(Default(name=name, qualities=ordered, sample_rate=rate))
+        stems = config.get("stems", "exact")
+        found.append(Default(name=name, qualities=ordered, stems=stems, sample_rate=rate))
     return found
 
 

@@ -3,7 +3,8 @@
     WORK/songs/SONG/state.json      a `Song`, written beside and renamed
                     upload          as it came; its name is only ever in the state
                     mixture.wav     decoded, floats; with .peaks and .bands, which the page draws
-                    takes/TAKE/     vocals.wav, accompaniment.wav, and the same pictures
+                    takes/TAKE/     vocals.wav, accompaniment.wav, and the same pictures; of an
+                                    average also vocals.doubt
     WORK/trash/                     on its way out
 
 Folders are named by random hex, never by what a browser sent. A folder comes to be whole by being
@@ -84,6 +85,9 @@ class Take(Strict):
     seconds: float | None = Field(default=None, description="That it took to make.")
     error: str | None = None
     loudest: dict[str, float] = Field(default_factory=dict, description="Peak of each stem.")
+    doubt: bool = Field(
+        default=False, description="Whether there is a picture of where averaged samples differ."
+    )
     made: dict[str, Any] | None = Field(default=None, description="As in the settings file.")
     queued: float = 0.0
 
@@ -320,6 +324,9 @@ class Library:
         return shutil.disk_usage(self.work).free
 
     def _load(self) -> None:
+        for part in self._root.glob("**/*.part"):  # of a studio that was killed
+            if part.is_file():
+                part.unlink()
         found = []
         for folder in self._root.iterdir():
             try:

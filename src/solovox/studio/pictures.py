@@ -7,6 +7,8 @@ Both are a matrix of bytes, stored column by column behind a header of 16 bytes:
 Peaks have two rows: how far the samples reach up and down within the column, 255 being full scale.
 Bands have a row for each of 96 frequencies, evenly spaced in the logarithm from 50 Hz to 16 kHz;
 255 is 0 dB of a full-scale sine, 0 is -90 dB. Long songs get longer columns: the size is bounded.
+Where vocals are the mean of several samples, .doubt has the same rows, a column a second: 255 where
+the samples have nothing in common, 0 where they agree or nothing is heard.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solovox.audio import AudioReader
+from solovox.uncertainty import Uncertainty
 
 Bytes = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -49,6 +52,24 @@ def draw(path: Path, frames: int) -> float:
     write(path.with_suffix(".peaks"), peaks.end(), peaks.hop / rate)
     write(path.with_suffix(".bands"), bands.end(), bands.hop / rate)
     return loudest
+
+
+def draw_doubt(path: Path, chart: Uncertainty, rate: int, start: float, end: float) -> None:
+    """Write the picture of an uncertainty map, between two moments in seconds.
+
+    Args:
+        path: the file.
+        chart: how far several samples are apart.
+        rate: of the song in Hz, by which other pictures of it have their rows.
+        start, end: nothing is drawn in seconds that lie outside.
+    """
+    power = chart.level**2 + chart.spread**2
+    loudness = 10 * np.log10(np.maximum(power / max(float(power.max()), 1e-12), 1e-6))
+    apart = np.sqrt(chart.doubt) * (1 + loudness / 60)
+    second = np.arange(apart.shape[1])
+    apart[:, (second + 1 <= start) | (second >= end)] = 0
+    band = np.searchsorted(chart.edges, _centres(rate), "right") - 1
+    write(path, np.rint(255 * apart[band.clip(0, len(apart) - 1)].T).astype(np.uint8), 1.0)
 
 
 def write(path: Path, picture: Bytes, seconds: float) -> None:
@@ -131,13 +152,18 @@ class Bands:
 
 def _filters(rate: int, window: int) -> FloatArray:
     """Triangles [bins, ROWS] between neighbouring bands, at least two bins wide either way."""
-    highest = min(HIGHEST, rate / 2)
-    centres = np.geomspace(min(LOWEST, highest / 2), highest, ROWS) * window / rate
+    centres = _centres(rate) * window / rate
     ratio = centres[1] / centres[0]
     width = np.maximum(centres * (ratio - 1), 1.0)
     bins = np.arange(window // 2 + 1)[:, None]
     triangles: FloatArray = np.maximum(0, 1 - np.abs(bins - centres) / width).astype(np.float32)
     return triangles
+
+
+def _centres(rate: int) -> npt.NDArray[np.float64]:
+    """The bands' frequencies in Hz."""
+    highest = min(HIGHEST, rate / 2)
+    return np.geomspace(min(LOWEST, highest / 2), highest, ROWS)
 
 
 def _hop(frames: int, rate: int, a_second: int, most: int) -> int:

@@ -8,6 +8,7 @@ network asks whether the take is still wanted; what a removed song's take has wr
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -155,7 +156,7 @@ class Worker(threading.Thread):
             parent = song.take(take.parent)
             if parent is None or parent.status != "done" or parent.made is None:
                 raise SolovoxError("the take that this one begins with is not there any more")
-        result, loudest, made = self._separate(song, take, parent, folder)
+        result, facts = self._separate(song, take, parent, folder)
         try:
             self.library.take_folder(song_id, take_id)  # raises Gone
             target = folder / "takes" / take_id
@@ -166,9 +167,8 @@ class Worker(threading.Thread):
         finally:
             shutil.rmtree(result, ignore_errors=True)
         self._finish(
-            song_id, take_id, status="done", progress=1.0, loudest=loudest, made=made,
-            seconds=time.monotonic() - began,
-        )  # fmt: skip
+            song_id, take_id, status="done", progress=1.0, seconds=time.monotonic() - began, **facts
+        )
 
     def _prepare(self, song_id: str, folder: Path) -> None:
         """Decode a new song, so that it can be heard and seen."""
@@ -192,16 +192,17 @@ class Worker(threading.Thread):
 
     def _separate(
         self, song: Song, take: Take, parent: Take | None, folder: Path
-    ) -> tuple[Path, dict[str, float], dict[str, Any]]:
-        """The folder with the stems, how loud they are, and the settings that made them."""
+    ) -> tuple[Path, dict[str, Any]]:
+        """The folder with the stems, and what is to be told of the take."""
         import torch
 
         from solovox.audio import AudioReader, AudioWriter
         from solovox.redo import Region, splice
         from solovox.separator import STEMS
-        from solovox.studio.pictures import draw
+        from solovox.studio.pictures import draw, draw_doubt
         from solovox.takes import Redo, take_from_json, take_to_json
         from solovox.takes import Take as Recipe
+        from solovox.uncertainty import UncertaintyMeter
 
         threads = self.threads
         if parent is not None:  # with its threads, so that the settings file repeats all of it
@@ -211,6 +212,7 @@ class Worker(threading.Thread):
         separator, model = self._separator(take.knobs)
         recipe = Recipe.of(separator, model)
         progress = self._progress(song, take)
+        meter = UncertaintyMeter() if separator.sampling.takes > 1 else None
         result = folder / "takes" / f"{take.id}.part"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir(parents=True)
@@ -221,7 +223,7 @@ class Worker(threading.Thread):
                 region = Region.of(take.start, take.end, reader.sample_rate)
             parts: Iterator[dict[str, Any]] = separator.stream(
                 reader.blocks(BLOCK), reader.sample_rate, frames=reader.frames,
-                progress=progress, name=song.name, only=region,
+                progress=progress, name=song.name, only=region, uncertainty=meter,
             )  # fmt: skip
             if parent is not None and region is not None:
                 files = {
@@ -252,7 +254,11 @@ class Worker(threading.Thread):
         for stem in STEMS:
             self._check(song.id, take.id)
             loudest[stem] = draw(result / f"{stem}.wav", song.frames)
-        return result, loudest, take_to_json(recipe)
+        if meter is not None:
+            start, end = take.start or 0.0, take.end or math.inf
+            draw_doubt(result / "vocals.doubt", meter.map, song.sample_rate, start, end)
+        made = take_to_json(recipe)
+        return result, {"loudest": loudest, "made": made, "doubt": meter is not None}
 
     def _separator(self, knobs: Knobs) -> tuple[Separator, str]:
         """A separator with the one model that is kept in memory, and the model's name."""

@@ -9,26 +9,26 @@ const KNOBS = [
     about: 'The roll of the dice. Another seed, another take; the same seed, the same bits.' },
   { name: 'steps', label: 'Steps', min: 0, max: 30, step: 1, word: COUNT,
     about: 'How often the generator looks again. Each step costs as much time as the first.' },
-  { name: 'start', label: 'Freedom', min: 0.05, max: 1, step: 0.05,
+  { name: 'start', label: 'Freedom', needs: ['steps'], min: 0.05, max: 1, step: 0.05,
     word: (v) => (v >= 1 ? 'from noise alone' : v <= 0.15 ? 'close to the estimate' : v.toFixed(2)),
     about: 'How far from the first estimate the voice may go: 1 begins with noise alone.' },
-  { name: 'eta', label: 'Invention (η)', min: 0, max: 1, step: 0.05,
+  { name: 'eta', label: 'Invention (η)', needs: ['steps'], min: 0, max: 1, step: 0.05,
     word: (v) => (v === 0 ? 'none: one fixed path' : v.toFixed(2)),
     about: 'Fresh noise on the way, cleared again: breath and detail are tried anew.' },
-  { name: 'band', label: 'Where it may', kind: 'choice', needs: 'eta', options: ['fixed', 'mixture', 'spread'],
+  { name: 'band', label: 'Where it may', kind: 'choice', needs: ['steps', 'eta'], options: ['fixed', 'mixture', 'spread'],
     words: { fixed: 'above a fixed frequency', mixture: 'above most of what is heard just then',
       spread: 'where the first estimate is unsure' } },
   { name: 'cutoff', label: 'Invention above', min: 0, max: 12000, step: 250,
     word: (v) => (v === 0 ? 'everywhere' : v >= 1000 ? `${v / 1000} kHz` : `${v} Hz`),
-    about: 'That noise lies above this frequency; lower tones keep their path.', needs: 'eta' },
-  { name: 'takes', label: 'Average of', min: 1, max: 8, step: 1,
+    about: 'That noise lies above this frequency; lower tones keep their path.', needs: ['steps', 'eta'] },
+  { name: 'takes', label: 'Average of', needs: ['steps'], min: 1, max: 8, step: 1,
     word: (v) => (v === 1 ? 'one sample' : `${v} samples`),
-    about: 'Several samples of each moment, averaged: fewer slips, and as much more time.' },
-  { name: 'stems', label: 'Stems', kind: 'choice', tuned: 'exact', from: 'rules',
+    about: 'Several samples of each moment, averaged: fewer slips, and as much more time. Where they differ is shown.' },
+  { name: 'stems', label: 'Stems', kind: 'choice', from: 'rules',
     words: { exact: 'exact: vocals as generated, the rest is the song less them',
       wiener: 'filtered: the song, filtered by what was generated',
       generated: 'free: vocals as generated, accompaniment filtered' } },
-  { name: 'sampler', label: 'Sampler', kind: 'choice', from: 'samplers',
+  { name: 'sampler', label: 'Sampler', kind: 'choice', needs: ['steps'], from: 'samplers',
     words: { ddim: 'DDIM', 'dpmpp-2m': 'DPM-Solver++ (fewer steps)', heun: 'Heun (two passes a step, η 0)' } },
 ];
 
@@ -40,19 +40,19 @@ export class KnobPanel {
     this.model = select('knob-model', studio.models.map((model) => [model.name, model.name]));
     this.model.onchange = () => this.#showAll();
     if (studio.models.length > 1) root.append(row('Model', this.model, 'knob-model', 'Another model hears the song another way.'));
-    if (Object.keys(studio.models[0].qualities).length > 1) root.append(this.#qualities());
+    root.append(this.#qualities());
     this.inputs = {};
     for (const knob of KNOBS) root.append(this.#make(knob));
   }
 
-  get tuned() {
-    const model = this.studio.models.find((each) => each.name === this.model.value);
-    return { stems: 'exact', ...(model.qualities[this.values.quality] ?? model.qualities.balanced) };
-  }
+  get #model() { return this.studio.models.find((each) => each.name === this.model.value); }
+
+  get tuned() { return tunedOf(this.#model, this.values.quality); }
 
   /** Show the knobs of an earlier take. */
   fill(knobs) {
-    if (knobs.model && this.studio.models.some((each) => each.name === knobs.model)) this.model.value = knobs.model;
+    const { models } = this.studio;
+    this.model.value = (models.find((each) => each.name === knobs.model) ?? models[0]).name;
     this.values = { ...knobs };
     this.#showAll();
   }
@@ -69,9 +69,9 @@ export class KnobPanel {
 
   read() {
     const knobs = { model: this.model.value, seed: this.values.seed ?? 0 };
-    if (this.values.quality) knobs.quality = this.values.quality;
+    if (this.values.quality in this.#model.qualities) knobs.quality = this.values.quality;
     for (const { name } of KNOBS) {
-      const value = this.values[name];
+      const value = this.inputs[name].input.disabled ? null : this.values[name];
       if (name !== 'seed' && value !== undefined && value !== null && value !== this.tuned[name]) knobs[name] = value;
     }
     return knobs;
@@ -82,7 +82,8 @@ export class KnobPanel {
     group.className = 'group';
     group.setAttribute('role', 'group');
     group.setAttribute('aria-label', 'Quality');
-    this.quality = Object.keys(this.studio.models[0].qualities).map((name) => {
+    const names = new Set(this.studio.models.flatMap((model) => Object.keys(model.qualities)));
+    this.quality = [...names].map((name) => {
       const button = Object.assign(document.createElement('button'), { type: 'button', textContent: name[0].toUpperCase() + name.slice(1) });
       button.dataset.quality = name;
       button.onclick = () => {
@@ -135,7 +136,8 @@ export class KnobPanel {
   }
 
   #showAll() {
-    for (const button of this.quality ?? []) {
+    for (const button of this.quality) {
+      button.hidden = !(button.dataset.quality in this.#model.qualities);
       button.setAttribute('aria-pressed', button.dataset.quality === (this.values.quality ?? 'balanced'));
     }
     for (const { name, needs } of KNOBS) {
@@ -144,6 +146,7 @@ export class KnobPanel {
       const cutoff = this.values.cutoff ?? this.tuned.cutoff;
       const adaptive = typeof cutoff === 'string';
       if (name === 'band') value = adaptive ? cutoff : 'fixed';
+      input.disabled = needs?.some((other) => !(this.values[other] ?? this.tuned[other])) ?? false;
       if (name === 'cutoff') {
         input.closest('.knob').hidden = adaptive;
         if (adaptive) continue;
@@ -154,23 +157,27 @@ export class KnobPanel {
         output.textContent = knob.word(value) + tuned;
         input.setAttribute('aria-valuetext', output.textContent);
       }
-      if (needs) input.disabled = !(this.values[needs] ?? this.tuned[needs]);
     }
   }
+}
+
+/** What a model does where nothing is chosen but a quality. */
+function tunedOf(model, quality) {
+  return { stems: model.stems, ...(model.qualities[quality] ?? model.qualities.balanced) };
 }
 
 /** A take's settings in a few words. */
 export function inWords(take, studio) {
   const made = take.made ? (take.made.redone.at(-1)?.settings ?? take.made.settings) : null;
   const model = studio.models.find((each) => each.name === (take.knobs.model ?? studio.models[0].name));
-  const tuned = { stems: 'exact', ...(model?.qualities[take.knobs.quality] ?? model?.qualities.balanced) };
+  const tuned = model ? tunedOf(model, take.knobs.quality) : {};
   const value = (name) => take.knobs[name] ?? made?.[name] ?? tuned[name];
   const parts = [COUNT(value('steps')), `seed ${take.knobs.seed}`];
   if (take.knobs.quality) parts.unshift(take.knobs.quality);
   if (value('takes') > 1) parts.push(`average of ${value('takes')}`);
   if (value('eta') !== tuned.eta) parts.push(`η ${value('eta')}`);
   if (value('start') !== tuned.start) parts.push(`freedom ${value('start')}`);
-  if (value('stems') !== 'exact') parts.push(value('stems'));
+  if (value('stems') !== tuned.stems) parts.push(value('stems'));
   if (value('sampler') !== tuned.sampler) parts.push(value('sampler'));
   if (studio.models.length > 1) parts.push(take.knobs.model ?? studio.models[0].name);
   return parts.join(' · ');

@@ -15,6 +15,7 @@ export class Lanes extends EventTarget {
   #scrolling = false;
   #pxPerSec = 0;
   #loudest = 1;
+  #doubting = true;
 
   seconds = 0;
 
@@ -27,8 +28,9 @@ export class Lanes extends EventTarget {
     new ResizeObserver(() => this.#drawSpectrograms()).observe(root);
   }
 
-  /** Show a song; `tracks` has the track of each stem, or null where there is none yet. */
-  async show(song, tracks) {
+  /** Show a song; `tracks` has the track of each stem, or null where there is none yet.
+   *  With `doubt`, there is a picture of where the samples of the vocals differ. */
+  async show(song, tracks, doubt = false) {
     const seconds = song.frames / song.sample_rate;
     if (seconds !== this.seconds || this.song !== song.id) {
       this.song = song.id;
@@ -36,7 +38,7 @@ export class Lanes extends EventTarget {
       this.#pxPerSec = 0;
       this.#region = null;
     }
-    await Promise.all(STEMS.map((stem) => this.#load(stem, song.id, tracks[stem])));
+    await Promise.all(STEMS.map((stem) => this.#load(stem, song.id, tracks[stem], doubt && stem === 'vocals')));
   }
 
   #make(stem) {
@@ -54,7 +56,8 @@ export class Lanes extends EventTarget {
       </div>
       <div class="pictures">
         <div class="wave"></div>
-        <div class="spec"><canvas aria-hidden="true"></canvas><i class="cursor"></i><i class="shade" hidden></i></div>
+        <div class="spec"><canvas aria-hidden="true"></canvas><i class="cursor"></i><i class="shade" hidden></i>
+          <button class="doubt" hidden title="Blue: where the samples that were averaged differ">Doubt</button></div>
         <p class="empty">…</p>
       </div>`;
     this.root.append(element);
@@ -69,7 +72,7 @@ export class Lanes extends EventTarget {
       autoScroll: false,
       plugins: [regions],
     });
-    const lane = { stem, element, wave, regions, track: undefined, bands: null, quiet: false };
+    const lane = { stem, element, wave, regions, bands: null, doubt: null, quiet: false };
     wave.on('interaction', (time) => this.#tell('seek', time));
     wave.on('scroll', () => this.#follow(lane));
     wave.on('redraw', () => this.#drawSpectrogram(lane));
@@ -86,23 +89,26 @@ export class Lanes extends EventTarget {
     strip('mute').onclick = () => this.#tell('strip', { stem, kind: 'mute' });
     strip('solo').onclick = () => this.#tell('strip', { stem, kind: 'solo' });
     strip('volume').oninput = (event) => this.#tell('strip', { stem, kind: 'gain', value: +event.target.value });
+    strip('doubt').onclick = () => this.#tell('doubt');
     this.#dragOnSpectrogram(lane);
     return lane;
   }
 
-  async #load(stem, song, track) {
+  async #load(stem, song, track, hasDoubt) {
     const lane = this.#lanes.get(stem);
     const key = track && `${song}/${track}`;
     lane.element.classList.toggle('absent', !track);
     if (lane.key === key) return;
     lane.key = key;
     if (!track) {
-      lane.bands = null;
+      lane.bands = lane.doubt = null;
+      lane.element.querySelector('.doubt').hidden = true;
       lane.wave.empty();
       this.#drawSpectrogram(lane);
       return;
     }
-    const [peaks, bands] = await Promise.all([picture(song, track, 'peaks'), picture(song, track, 'bands')]);
+    const kinds = hasDoubt ? ['peaks', 'bands', 'doubt'] : ['peaks', 'bands'];
+    const [peaks, bands, doubt] = await Promise.all(kinds.map((kind) => picture(song, track, kind)));
     if (lane.key !== key) return; // another one was asked for meanwhile
     const up = new Float32Array(peaks.columns);
     const down = new Float32Array(peaks.columns);
@@ -111,6 +117,8 @@ export class Lanes extends EventTarget {
       down[k] = -peaks.data[2 * k + 1] / 255;
     }
     lane.bands = bands;
+    lane.doubt = doubt ?? null;
+    lane.element.querySelector('.doubt').hidden = !doubt;
     if (stem === 'mixture') this.#loudest = Math.max(0.05, ...reduced(up), ...reduced(down));
     lane.wave.setOptions({ maxPeak: this.#loudest }); // one scale for all three
     await lane.wave.load('', [up, down], this.seconds).catch(() => {});
@@ -134,6 +142,15 @@ export class Lanes extends EventTarget {
     element.querySelector('.solo').setAttribute('aria-pressed', solo);
     element.querySelector('.volume').value = gain;
     element.classList.toggle('silent', !heard);
+  }
+
+  /** Whether the vocals' spectrogram is coloured where there is doubt. */
+  showDoubt(shown) {
+    this.#doubting = shown;
+    for (const lane of this.#lanes.values()) {
+      lane.element.querySelector('.doubt').setAttribute('aria-pressed', shown);
+      this.#drawSpectrogram(lane);
+    }
   }
 
   /** Move the cursors; while playing, the picture follows. */
@@ -235,15 +252,19 @@ export class Lanes extends EventTarget {
     const image = new ImageData(width, rows);
     const pixels = new Uint32Array(image.data.buffer);
     const palette = lane.palette ??= makePalette(lane.element);
+    const doubt = this.#doubting ? lane.doubt : null;
+    const blue = doubt && rgb(style(lane.element, '--doubt'));
     for (let x = 0; x < width; x += 1) {
       const first = Math.floor((left + x) / scale / seconds);
       if (first >= columns) break;
       const last = Math.min(columns, Math.max(first + 1, Math.floor((left + x + 1) / scale / seconds)));
       const step = Math.max(1, Math.floor((last - first) / 6));
+      const second = doubt && Math.min(doubt.columns - 1, Math.floor(first * seconds / doubt.seconds)) * rows;
       for (let row = 0; row < rows; row += 1) {
         let level = 0;
         for (let c = first; c < last; c += step) level = Math.max(level, data[c * rows + row]);
-        pixels[(rows - 1 - row) * width + x] = palette[level];
+        pixels[(rows - 1 - row) * width + x] = doubt
+          ? mix(palette[level], blue, doubt.data[second + row] / 255 * Math.min(1, level / 160)) : palette[level];
       }
     }
     const small = new OffscreenCanvas(width, rows);
@@ -313,14 +334,26 @@ function colours(element) {
 
 /** 256 colours from the background through the lane's own to the brightest. */
 function makePalette(element) {
-  const stops = style(element, '--ramp').split(',').map((stop) => {
-    const value = parseInt(stop.trim().slice(1), 16);
-    return [value >> 16, (value >> 8) & 255, value & 255];
-  });
+  const stops = style(element, '--ramp').split(',').map(rgb);
   return Uint32Array.from({ length: 256 }, (_, level) => {
     const x = Math.min(1, Math.max(0, (level - 40) / 190)) ** 1.25 * (stops.length - 1);
     const low = Math.min(stops.length - 2, Math.floor(x));
-    const mix = [0, 1, 2].map((c) => Math.round(stops[low][c] + (x - low) * (stops[low + 1][c] - stops[low][c])));
-    return (255 << 24) | (mix[2] << 16) | (mix[1] << 8) | mix[0];
+    return mix(pixel(stops[low]), stops[low + 1], x - low);
   });
+}
+
+function rgb(colour) {
+  const value = parseInt(colour.trim().slice(1), 16);
+  return [value >> 16, (value >> 8) & 255, value & 255];
+}
+
+/** A colour as the four bytes of a picture. */
+function pixel([red, green, blue]) { return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0; }
+
+/** A pixel, and so much of another colour. */
+function mix(from, to, share) {
+  return pixel(to.map((value, c) => {
+    const there = (from >>> (8 * c)) & 255;
+    return Math.round(there + share * (value - there));
+  }));
 }

@@ -64,24 +64,31 @@ function add(files) {
   while (sending < 3 && waiting.length) send(waiting.shift());
 }
 
-function quality() {
-  const button = document.querySelector('#quality [aria-pressed=true]');
-  return button?.dataset.quality ?? 'balanced';
+/** What new songs are separated with: the model and quality that were chosen last. */
+function chosen() {
+  const model = studio.models.find((each) => each.name === localStorage.getItem('model')) ?? studio.models[0];
+  const quality = localStorage.getItem('quality');
+  return { model: model.name, quality: quality in model.qualities ? quality : 'balanced' };
+}
+
+function offerModels() {
+  $('model').append(...studio.models.map(({ name }) => new Option(name, name)));
+  $('model').value = chosen().model;
+  $('model').onchange = () => { localStorage.setItem('model', $('model').value); offerQualities(); };
+  $('model').hidden = studio.models.length < 2;
+  offerQualities();
 }
 
 function offerQualities() {
-  const names = Object.keys(studio.models[0].qualities);
+  const { model, quality } = chosen();
+  const names = Object.keys(studio.models.find((each) => each.name === model).qualities);
   $('quality').hidden = names.length < 2;
-  for (const name of names) {
+  $('quality').replaceChildren(...names.map((name) => {
     const button = Object.assign(document.createElement('button'), { textContent: name[0].toUpperCase() + name.slice(1) });
-    button.dataset.quality = name;
-    button.onclick = () => {
-      localStorage.setItem('quality', name);
-      for (const other of $('quality').children) other.setAttribute('aria-pressed', other === button);
-    };
-    $('quality').append(button);
-    button.setAttribute('aria-pressed', name === (localStorage.getItem('quality') ?? 'balanced'));
-  }
+    button.setAttribute('aria-pressed', name === quality);
+    button.onclick = () => { localStorage.setItem('quality', name); offerQualities(); };
+    return button;
+  }));
 }
 
 async function send({ file, row }) {
@@ -89,7 +96,7 @@ async function send({ file, row }) {
   const stop = new AbortController();
   row.querySelector('button').onclick = () => stop.abort();
   try {
-    const song = await upload(file, { quality: quality() }, (share) => { row.querySelector('i').style.width = `${100 * share}%`; }, stop.signal);
+    const song = await upload(file, chosen(), (share) => { row.querySelector('i').style.width = `${100 * share}%`; }, stop.signal);
     take(song);
     if (!open) show(song.id);
   } catch (error) {
@@ -287,7 +294,8 @@ function showHeard() {
   if (heard === 'b' && !pair.b) heard = 'a';
   const shown = pair[heard];
   const track = (stem) => (stem === 'mixture' ? stem : shown && `${shown}.${stem}`);
-  attempt(() => lanes.show(song, Object.fromEntries(STEMS.map((stem) => [stem, track(stem)]))));
+  const doubt = song.takes.find((each) => each.id === shown)?.doubt;
+  attempt(() => lanes.show(song, Object.fromEntries(STEMS.map((stem) => [stem, track(stem)])), doubt));
   const solo = STEMS.some((stem) => mixer[stem].solo);
   const alone = !shown; // nothing separated yet: the mixture is all there is
   const gain = (stem) => {
@@ -504,6 +512,11 @@ function showPlaying() {
 
 function toggle() { attempt(() => (player.playing ? player.pause() : player.play())); }
 
+function doubts(shown) {
+  localStorage.setItem('doubt', shown ? 'shown' : 'hidden');
+  lanes.showDoubt(shown);
+}
+
 function strip({ stem, kind, value }) {
   const channel = mixer[stem];
   if (kind === 'gain') channel.gain = value;
@@ -596,6 +609,7 @@ function wire() {
   }
   lanes.addEventListener('seek', (event) => player.seek(event.detail * player.rate));
   lanes.addEventListener('select', (event) => select(event.detail));
+  lanes.addEventListener('doubt', () => doubts(localStorage.getItem('doubt') === 'hidden'));
   lanes.addEventListener('strip', (event) => strip(event.detail));
   player.addEventListener('change', showPlaying);
   player.addEventListener('problem', (event) => toast(event.detail));
@@ -606,8 +620,9 @@ async function begin() {
   studio = await json('/api/studio');
   panel = new KnobPanel($('knob-list'), studio);
   panel.fill({ seed: 0 });
-  offerQualities();
+  offerModels();
   wire();
+  doubts(localStorage.getItem('doubt') !== 'hidden');
   listen({
     songs(all) {
       const ids = new Set(all.map((song) => song.id));
