@@ -220,8 +220,7 @@ def _shard(plan: Plan, begin, seconds, unreadable, deadly, random, out: Outcome)
             lost = [task, *(other for _, _, other in workers)]
             for (number, tries), started in filter(None, lost):
                 out.lost_core_hours += max(0.0, dies - started) / 3600
-                out.again += 1
-                queue.insert(0, (number, tries + 1))
+                _again(plan, queue, number, tries, out)
             begin = dies + plan.requeue
             dies = begin + random.exponential(3600 / plan.machine_deaths)
             workers = [(begin + plan.start, core, None) for core in range(plan.cores)]
@@ -235,11 +234,7 @@ def _shard(plan: Plan, begin, seconds, unreadable, deadly, random, out: Outcome)
                 share = random.random()
                 out.lost_core_hours += share * (now - started) / 3600
                 now = started + share * (now - started) + plan.start
-                out.again += 1
-                if tries < plan.tries:
-                    queue.insert(0, (number, tries + 1))
-                else:
-                    out.aside += 1
+                _again(plan, queue, number, tries, out)
             elif unreadable[number]:
                 out.aside += 1
             else:
@@ -250,6 +245,15 @@ def _shard(plan: Plan, begin, seconds, unreadable, deadly, random, out: Outcome)
             took = 0.0 if unreadable[number] else seconds[number]
             heapq.heappush(workers, (now + took, core, ((number, tries), now)))
     return float(end)
+
+
+def _again(plan: Plan, queue: list[tuple[int, int]], number: int, tries: int, out: Outcome) -> None:
+    """Put a song that was lost at the end of the queue, which is its start; or aside."""
+    if tries < plan.tries:
+        out.again += 1
+        queue.insert(0, (number, tries + 1))
+    else:
+        out.aside += 1
 
 
 @main.command()

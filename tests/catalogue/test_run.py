@@ -173,9 +173,8 @@ def test_a_shard_at_a_time_as_slurm_does_it(songs, tiny, tmp_path):
 
 def test_a_signal_ends_a_run_cleanly(songs, tiny, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(songs, out, "-n", tiny), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = command(songs, out, "-n", tiny, "-w", "1")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (out / ".scratch").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
