@@ -1,20 +1,24 @@
 """Time of separating 12 s of stereo, beside other separators: one run, alternating.
 
-    make bench BENCH=benchmarks/side_by_side.py
-    python benchmarks/side_by_side.py --only small --only spleeter    # rows whose names have these
-    python benchmarks/side_by_side.py --minutes 1 --minutes 60        # how time grows with length
+    make bench                                          # all of it, some ten minutes
+    python benchmarks/side_by_side.py --only ", fast" --only spleeter  # rows whose names have these
+    python benchmarks/side_by_side.py --part papers     # one part of the table
+    python benchmarks/side_by_side.py --part none --minutes 1 --minutes 60
+    python benchmarks/side_by_side.py --part none --start-up
 
-Each row is a process of its own, so that peak memory is its own; the rows take turns, and the best
-of some rounds counts. CPU seconds (of all threads) are the steadier column on a machine that does
-other work. Rows marked "parts" are sums of parts: what is called n times is timed once and counted
-n times. Peers come from the extra `bench`, with random weights but for Spleeter's, which changes
-nothing about their time. Open-Unmix asks for torchaudio, which goes with no torch of today; its
-network needs none: `pip install --no-deps openunmix`.
+Each row is a process of its own, so that peak memory is its own; the rows of a part take turns, and
+the best of its rounds counts. CPU seconds (of all threads) are the steadier column on a machine
+that does other work. A row whose work is many times the same, as T = 50, is a sum: what is called
+n times is timed once a round, printed below the row as "once", and counted n times. Peers come from
+the extra `bench`, with random weights but for Spleeter's, which changes nothing about their time.
+Open-Unmix asks for torchaudio, which goes with no torch of today; its network needs none:
+`pip install --no-deps openunmix`.
 
 MSDM (Mariani et al. 2023, arXiv 2302.02257) has the size of its published configuration, 405 M
-parameters. It separates 11.9 s of *mono* at 22 kHz. Its sampler calls the network once a step and
-resampling round: 150 times in the paper's count, 300 times as its evaluation is configured
-(150 steps, `num_resamples: 2`). Its own precision, fp32, is kept.
+parameters. It separates 11.9 s of *mono* at 22 kHz: left and right take twice the row's time. Its
+sampler calls the network once a step and resampling round: 150 times in the paper's count, 300
+times as its evaluation is configured (150 steps, `num_resamples: 2`). Its authors run it in fp32;
+the row in bf16 is ours.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +46,9 @@ from rich.table import Table
 RATE, SECONDS = 44_100, 12
 STEPS = 50
 
-Parts = list[tuple[int, Callable[[], Any]]]
-"""What a row's time is the sum of: (how often, what)."""
+Part = tuple[str, int, Callable[[], Any]]
+"""A part of a row: its name, how often the row does it, and what it is."""
+Parts = list[Part]
 
 
 def noise() -> np.ndarray:
@@ -49,54 +56,55 @@ def noise() -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal((2, SECONDS * RATE))).astype("float32")
 
 
-def bundled(quality: str, backend: str = "torch") -> Parts:
+def bundled(name: str, quality: str, backend: str = "torch") -> Parts:
     from solovox import Separator
 
-    separator = Separator("diff-dmx-small", device="cpu", quality=quality, backend=backend)
+    separator = Separator(name, device="cpu", quality=quality, backend=backend)
     audio = noise()
-    return [(1, lambda: separator.separate(audio, RATE))]
+    return [("", 1, lambda: separator.separate(audio, RATE))]
 
 
-def paper(name: str, *, plain: bool = False, steps: int = STEPS, conditioner: bool = True) -> Parts:
-    """The paper's model with fresh weights: a conditioner and `steps` passes a chunk.
+def paper(name: str, backend: str = "torch", *, plain: bool = False) -> Parts:
+    """The paper's model with fresh weights: a conditioner and `STEPS` passes a chunk.
 
     Plain is eager fp32, conditions projected at every step, in the layout that torch begins with.
     """
     import torch
 
+    from solovox.backends import BACKENDS
     from solovox.chunking import ChunkPlan
     from solovox.networks import conditioner as conditioning
     from solovox.networks import generator as generating
     from solovox.networks import unet
-    from solovox.precision import autocast
+    from solovox.precision import autocast, resolve
     from solovox.presets import build_model
 
-    model = build_model(name).eval()
+    precision = "fp32" if plain else resolve(torch.device("cpu"))
+    model = BACKENDS[backend](build_model(name).eval(), precision)
     chunk = model.config.chunk
     chunks = ChunkPlan.of(chunk, model.config.overlap).count(SECONDS * RATE)
     mixture, x = 0.1 * torch.randn(1, 2, chunk), torch.randn(1, 2, chunk)
-    precision = "fp32" if plain else "auto"
     if plain:
         for module in (conditioning, generating, unet):
             module.to_image = lambda x: x.unsqueeze(2)
 
+    heard: list[Any] = []  # the latest features
+
     @torch.inference_mode()
-    def condition() -> Any:
+    def condition() -> None:
         with autocast(x.device, precision):
             features = model.condition(mixture)
-            return features if plain else model.prepare(features)
-
-    features = condition()
+            heard[:] = [features if plain else model.prepare(features)]
 
     @torch.inference_mode()
     def step() -> None:
         with autocast(x.device, precision):
-            model.velocity(x, torch.tensor([0.5]), features)
+            model.velocity(x, torch.tensor([0.5]), *heard)
 
-    return [*([(chunks, condition)] if conditioner else []), (chunks * steps, step)]
+    return [("conditioner", chunks, condition), ("generator", chunks * STEPS, step)]
 
 
-def msdm(calls: int) -> Parts:
+def msdm(precision: str) -> Parts:
     import torch
     from audio_diffusion_pytorch import AudioDiffusionModel
 
@@ -113,9 +121,10 @@ def msdm(calls: int) -> Parts:
 
     @torch.inference_mode()
     def step() -> None:
-        model.diffusion.denoise_fn(x, sigma=0.5)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            model.diffusion.denoise_fn(x, sigma=0.5)
 
-    return [(calls, step)]
+    return [("call", 150, step)]
 
 
 def htdemucs() -> Parts:
@@ -127,7 +136,7 @@ def htdemucs() -> Parts:
         ["drums", "bass", "other", "vocals"], bottom_channels=512, segment=7.8, t_layers=5
     ).eval()
     audio = torch.from_numpy(noise())[None]
-    return [(1, lambda: apply_model(model, audio, shifts=0, overlap=0.25, split=True))]
+    return [("", 1, lambda: apply_model(model, audio, shifts=0, overlap=0.25, split=True))]
 
 
 def open_unmix() -> Parts:
@@ -140,22 +149,23 @@ def open_unmix() -> Parts:
     model = Separator({"vocals": target}, niter=1, residual=True).eval()
     audio = torch.from_numpy(noise())[None]
     run = torch.inference_mode()(lambda: model(audio))
-    return [(1, run)]
+    return [("", 1, run)]
 
 
 def spleeter() -> Parts:
     from solovox.evaluation.peers import spleeter as load
 
     separate, audio = load(), noise()
-    return [(1, lambda: separate(audio, RATE))]
+    return [("", 1, lambda: separate(audio, RATE))]
 
 
 def products(kind: str) -> Parts:
-    """A thousand GFLOP of matrix products."""
+    """Twenty matrix products of 17 GFLOP."""
     import torch
 
     a = torch.randn(2048, 2048).to(getattr(torch, kind))
-    return [(58, torch.inference_mode()(lambda: a @ a))]
+    run = torch.inference_mode()(lambda: [a @ a for _ in range(20)])
+    return [("", 1, run)]
 
 
 def convolutions() -> Parts:
@@ -187,7 +197,7 @@ def convolutions() -> Parts:
             for module, x in calls:
                 module(x)
 
-    return [(1, run)]
+    return [("", 1, run)]
 
 
 def paper_parts(generator: Any) -> Callable[[], Any]:
@@ -205,25 +215,51 @@ def paper_parts(generator: Any) -> Callable[[], Any]:
     return torch.inference_mode()(lambda: generator(x, torch.tensor([0.5]), features))
 
 
-ROWS: dict[str, Callable[[], Parts]] = {
-    "diff-dmx-small, fast": lambda: bundled("fast"),
-    "diff-dmx-small, balanced": lambda: bundled("balanced"),
-    "diff-dmx-small, best": lambda: bundled("best"),
-    "diff-dmx-small, best, openvino": lambda: bundled("best", "openvino"),
-    "DIFF_DMX, T = 50 (parts)": lambda: paper("diff-dmx"),
-    "DIFF_DMX_PLAIN, T = 50 (parts)": lambda: paper("diff-dmx-plain"),
-    "MSDM, 150 calls (parts)": lambda: msdm(150),
-    "MSDM, 300 calls (parts)": lambda: msdm(300),
-    "HTDemucs": htdemucs,
-    "Open-Unmix, size L": open_unmix,
-    "Spleeter": spleeter,
-    "pass of DIFF_DMX": lambda: [(1, paper("diff-dmx", conditioner=False)[0][1])],
-    "pass of DIFF_DMX, plain fp32": lambda: [
-        (1, paper("diff-dmx", plain=True, conditioner=False)[0][1])
-    ],
-    "its convolutions, bf16": convolutions,
-    "1000 GFLOP of matrix products, bf16": lambda: products("bfloat16"),
-    "1000 GFLOP of matrix products, fp32": lambda: products("float32"),
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        part: of the table; rows of a part take turns.
+        build: makes what is timed.
+        same_work: the row that says how many operations it takes, where torch cannot count them.
+    """
+
+    part: str
+    build: Callable[[], Parts]
+    same_work: str = ""
+
+
+ROUNDS = {"rates": 3, "songs": 2, "papers": 2}
+"""The table's parts, and the rounds of each."""
+
+BF16, FP32 = "matrix products, bf16", "matrix products, fp32"
+ROWS: dict[str, Row] = {
+    **{
+        f"{name}, {quality}": Row("songs", partial(bundled, name, quality))
+        for name in ("diff-dmx-small", "ldm-dmx-small")
+        for quality in ("fast", "balanced", "best")
+    },
+    "diff-dmx-small, best, openvino": Row(
+        "songs", lambda: bundled("diff-dmx-small", "best", "openvino"), "diff-dmx-small, best"
+    ),
+    "HTDemucs": Row("songs", htdemucs),
+    "Open-Unmix, size L": Row("songs", open_unmix),
+    "Spleeter": Row("songs", spleeter),
+    "DIFF_DMX, T = 50": Row("papers", lambda: paper("diff-dmx")),
+    "DIFF_DMX, T = 50, openvino": Row(
+        "papers", lambda: paper("diff-dmx", "openvino"), "DIFF_DMX, T = 50"
+    ),
+    "DIFF_DMX, T = 50, plain fp32": Row("papers", lambda: paper("diff-dmx", plain=True)),
+    "DIFF_DMX_PLAIN, T = 50": Row("papers", lambda: paper("diff-dmx-plain")),
+    "DIFF_DMX_PLAIN, T = 50, openvino": Row(
+        "papers", lambda: paper("diff-dmx-plain", "openvino"), "DIFF_DMX_PLAIN, T = 50"
+    ),
+    "MSDM x 150, mono": Row("papers", lambda: msdm("fp32")),
+    "MSDM x 150, mono, bf16": Row("papers", lambda: msdm("bf16"), "MSDM x 150, mono"),
+    "DIFF_DMX's convolutions, bf16": Row("rates", convolutions),
+    BF16: Row("rates", lambda: products("bfloat16")),
+    FP32: Row("rates", lambda: products("float32")),
 }
 
 
@@ -237,26 +273,25 @@ def serve(name: str, threads: int, pipe: Any) -> None:
     keep_memory()
     torch.set_num_threads(threads)
     try:
-        parts = ROWS[name]()
+        parts = ROWS[name].build()
     except ImportError as error:
         pipe.send(f"needs {error.name}: pip install 'solovox[bench]'")
         return
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    flops = 0
-    for count, run in parts:
-        run()  # to warm up, and to compile what is compiled
-        with FlopCounterMode(display=False, custom_mapping={flash: attention_flops}) as counter:
+    work = []
+    for part, count, run in parts:  # also to warm up, and to compile what is compiled
+        counter = FlopCounterMode(display=False, custom_mapping={flash: attention_flops})
+        with nullcontext() if ROWS[name].same_work else counter:
             run()
-        flops += count * counter.get_total_flops()
-    pipe.send(flops)
+        work.append((part, count, counter.get_total_flops()))
+    pipe.send(work)
     while pipe.recv():
-        cpu = wall = 0.0
-        for count, run in parts:
+        times = []
+        for _, _, run in parts:
             start = time.process_time(), time.perf_counter()
             run()
-            cpu += count * (time.process_time() - start[0])
-            wall += count * (time.perf_counter() - start[1])
-        pipe.send((cpu, wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+            times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
+        pipe.send((times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -282,37 +317,74 @@ def worker(name: str, threads: int) -> Iterator[Any]:
         process.terminate()
 
 
-def take_turns(names: list[str], rounds: int, threads: int, together: bool) -> None:
-    """Print the table of some rows."""
-    from contextlib import ExitStack
+@dataclass
+class Found:
+    """What was measured of a row: its parts (name, how often, operations), the least CPU and wall
+    seconds of each, and the most memory in MiB."""
 
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
-    flops: dict[str, Any] = {}
-    groups = [names] if together else [[name] for name in names]
-    for group in groups:
+    work: list[tuple[str, int, int]]
+    times: Any = np.inf
+    peak: float = 0.0
+
+    def add(self, times: list[tuple[float, float]], peak: float) -> None:
+        """Keep what is best."""
+        self.times = np.minimum(self.times, times)
+        self.peak = max(self.peak, peak)
+
+    def lines(self, name: str, counted: Found | None = None) -> Iterator[tuple[str, Any, int]]:
+        """(heading, [CPU seconds, seconds], operations) of the row and of what it repeats; the
+        operations are those of the row `counted`, and 0 where nobody counted them."""
+        counts = np.array([count for _, count, _ in self.work])
+        flops = [flops for _, _, flops in (counted or self).work]
+        yield name, counts @ self.times, int(counts @ flops)
+        for (part, _, _), times, work in zip(self.work, self.times, flops, strict=True):
+            if part:
+                yield f"  {part}, once", times, work
+
+
+def take_turns(names: list[str], rounds: int | None, threads: int) -> None:
+    """Measure some rows, and print the table, part by part as it is measured."""
+    print(f"{SECONDS} s of stereo, {threads} threads\n")
+    print_line("", "CPU s", "seconds", "GFLOP", "GFLOP/CPU s", "of bf16", "peak MiB")
+    found: dict[str, Found] = {}
+    for part, usual in ROUNDS.items():
+        group = [name for name in names if ROWS[name].part == part]
+        missing = {}
         with ExitStack() as stack:
             pipes = {name: stack.enter_context(worker(name, threads)) for name in group}
             for name in group:
-                flops[name] = pipes[name].recv()
-            for _ in range(rounds):
+                work = pipes[name].recv()
+                if isinstance(work, str):
+                    missing[name] = work
+                else:
+                    found[name] = Found(work)
+            for _ in range(rounds or usual):
                 for name in group:
-                    if isinstance(flops[name], str):
-                        continue
-                    pipes[name].send(True)
-                    found[name].append(pipes[name].recv())
-    table = Table(title=f"{SECONDS} s of stereo, {threads} threads, best of {rounds}")
-    for heading in ("", "CPU s", "seconds", "GFLOP", "GFLOP / CPU s", "peak MiB"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, results in found.items():
-        if not results:
-            table.add_row(name, str(flops[name]))
-            continue
-        cpu, wall, peak = (min(values) for values in zip(*results, strict=True))
-        work = flops[name] / 1e9
-        table.add_row(
-            name, f"{cpu:.2f}", f"{wall:.2f}", f"{work:.0f}", f"{work / cpu:.0f}", f"{peak:.0f}"
-        )
-    Console(width=120).print(table)
+                    if name not in missing:
+                        pipes[name].send(True)
+                        found[name].add(*pipes[name].recv())
+        rate = next(found[BF16].lines(BF16)) if BF16 in found else None
+        for name in group:
+            if name in missing:
+                print_line(name, missing[name])
+                continue
+            counted = found.get(ROWS[name].same_work or name)
+            for heading, (cpu, wall), flops in found[name].lines(name, counted):
+                speed = flops / cpu
+                print_line(
+                    heading,
+                    f"{cpu:.2f}",
+                    f"{wall:.2f}",
+                    f"{flops / 1e9:.0f}" if flops else "",
+                    f"{speed / 1e9:.0f}" if flops else "",
+                    f"{100 * speed * rate[1][0] / rate[2]:.0f} %" if flops and rate else "",
+                    f"{found[name].peak:.0f}" if heading == name else "",
+                )
+
+
+def print_line(heading: str, *cells: str) -> None:
+    """Print a line of the table, right away."""
+    print(f"{heading:34}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
 
 
 def grow(minutes: tuple[float, ...], threads: int, quality: str) -> None:
@@ -366,31 +438,37 @@ def start_up() -> None:
 
 
 @click.command()
+@click.option("--part", "parts", multiple=True, type=click.Choice([*ROUNDS, "none"]))
 @click.option("--only", multiple=True, help="Rows whose names have this.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", type=int, help="The best of so many counts.")
 @click.option("--threads", default=2, show_default=True)
-@click.option("--one-by-one", is_flag=True, help="Row after row: less memory, no taking turns.")
-@click.option("--minutes", type=float, multiple=True, help="Time songs of these lengths instead.")
+@click.option("--minutes", type=float, multiple=True, help="Time songs of these lengths.")
 @click.option("--quality", default="fast", show_default=True, help="For --minutes.")
-@click.option("--start-up", "starts", is_flag=True, help="Time the start of commands instead.")
+@click.option("--start-up", "starts", is_flag=True, help="Time the start of commands.")
 def main(
+    parts: tuple[str, ...],
     only: tuple[str, ...],
-    rounds: int,
+    rounds: int | None,
     threads: int,
-    one_by_one: bool,
     minutes: tuple[float, ...],
     quality: str,
     starts: bool,
 ) -> None:
-    """Print one table of time, work and memory."""
+    """Print one table of time, work and memory; without options, also the growth with length and
+    the time to start."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads are not to count as work
-    if minutes:
-        grow(minutes, threads, quality)
-    elif starts:
+    everything = not (parts or only or minutes or starts)
+    names = [
+        name
+        for name, row in ROWS.items()
+        if (not parts or row.part in parts) and (not only or any(words in name for words in only))
+    ]
+    if (parts or only or everything) and names:
+        take_turns(names, rounds, threads)
+    if minutes or everything:
+        grow(minutes or (1, 10, 60), threads, quality)
+    if starts or everything:
         start_up()
-    else:
-        names = [name for name in ROWS if not only or any(part in name for part in only)]
-        take_turns(names, rounds, threads, not one_by_one)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class ModelConfig:
         overlap: share of a chunk that crossfades with the next.
         sampling: defaults of the sampler, which are the quality "balanced".
         precision: of `Separator` where the user does not say: "auto", or "fp32" where bf16 changes
-            the vocals too much (benchmarks/precision.py).
+            the vocals too much (benchmarks/quality.py).
         qualities: the other named settings, "fast" and "best", where the model has them.
         stems: how stems are made where the user does not say, a name of `stems.RULES`.
     """
