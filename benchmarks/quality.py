@@ -30,15 +30,17 @@ from solovox.checkpoint import load_model
 from solovox.errors import SolovoxError
 from solovox.evaluation.metrics import lsd, usdr
 from solovox.model import SeparationModel
+from solovox.presets import QUALITIES
 
 NOISE = {"start": 1.0, "eta": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "estimate": {"steps": 0},
+    **{f"quality {name}": {"quality": name} for name in QUALITIES},
+    "the estimate alone": {"steps": 0},
     **{
         f"from the estimate, start {start:g}, {steps} steps": {"start": start, "steps": steps}
         for start, steps in ((0.1, 1), (0.3, 1), (0.3, 2), (0.3, 5), (0.5, 2), (0.5, 5))
     },
-    "the same, 0.3, 1 steps, overlap 0.5": {"start": 0.3, "steps": 1, "overlap": 0.5},
+    "the same, 0.3, 1 steps, overlap 0.2": {"start": 0.3, "steps": 1, "overlap": 0.2},
     "the same, 0.5, dpmpp-2m, 5 steps": {"start": 0.5, "steps": 5, "sampler": "dpmpp-2m"},
     "mean of 2 takes, start 0.3, 2 steps": {"start": 0.3, "steps": 2, "takes": 2},
     "mean of 4 takes, start 0.3, 1 step": {"start": 0.3, "steps": 1, "takes": 4},
@@ -114,13 +116,13 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
             cpu += time.process_time() - start
             scores.append(usdr(vocals, found))
             distances.append(lsd(vocals, found, rate))
-            if precision and settings.get("steps", 0) < 3:
+            if precision and separator.sampling.steps < 3:
                 exact = Separator(separator.model, device="cpu", precision="fp32", **settings)
                 exactly = exact.separate(mixture, rate)["vocals"]
                 apart.append(decibels(exactly, exactly - found))
                 change.append(scores[-1] - usdr(vocals, exactly))
         minutes = seconds * len(excerpts) / 60
-        passes = settings["steps"] * settings.get("takes", 1)
+        passes = separator.sampling.steps * separator.sampling.takes
         cells = (np.mean(scores), np.nanmean(distances), cpu / minutes)
         table.add_row(
             name, str(passes), *(f"{cell:.2f}" for cell in cells),

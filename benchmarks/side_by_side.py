@@ -40,8 +40,6 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 RATE, SECONDS = 44_100, 12
 STEPS = 50
@@ -396,9 +394,8 @@ def grow(minutes: tuple[float, ...], threads: int, quality: str) -> None:
 
     torch.set_num_threads(threads)
     separator = Separator("diff-dmx-small", device="cpu", quality=quality)
-    table = Table(title=f"diff-dmx-small, {quality}")
-    for heading in ("minutes", "CPU s", "CPU s a minute", "seconds a minute"):
-        table.add_column(heading, justify="right")
+    print(f"\ndiff-dmx-small, {quality}, {threads} threads\n")
+    print_line("minutes of a song", "CPU s", "CPU s/min", "seconds/min")
     block = noise()[:, : 10 * RATE]
     with tempfile.TemporaryDirectory() as folder:
         for length in (min(minutes) / 4, *minutes):  # the first warms up
@@ -409,18 +406,15 @@ def grow(minutes: tuple[float, ...], threads: int, quality: str) -> None:
             start = time.process_time(), time.perf_counter()
             separator.separate_file(song, folder, subtype="pcm16")
             cpu, wall = time.process_time() - start[0], time.perf_counter() - start[1]
-            cells = (length, cpu, cpu / length, wall / length)
-            table.add_row(*(f"{cell:.2f}" for cell in cells))
-    Console().print(table)
+            print_line(f"{length:g}", f"{cpu:.2f}", f"{cpu / length:.2f}", f"{wall / length:.2f}")
 
 
 def start_up() -> None:
     """Print the time that commands take from nothing."""
     from solovox.audio import write_audio
 
-    table = Table(title="start-up, best of 3")
-    for heading in ("command", "seconds", "CPU s"):
-        table.add_column(heading, justify="right")
+    print()
+    print_line("start-up, best of 3", "CPU s", "seconds")
     with tempfile.TemporaryDirectory() as folder:
         song = Path(folder) / "song.wav"
         write_audio(song, noise()[:, :RATE], RATE)
@@ -433,8 +427,7 @@ def start_up() -> None:
                 wall, after = time.perf_counter() - start, os.times()
                 cpu = after[2] + after[3] - before[2] - before[3]
                 best = (min(best[0], wall), min(best[1], cpu))
-            table.add_row(f"solovox {words[0]}", *(f"{value:.2f}" for value in best))
-    Console().print(table)
+            print_line(f"solovox {words[0]}", *(f"{value:.2f}" for value in best[::-1]))
 
 
 @click.command()
