@@ -32,7 +32,7 @@ format: $(VENV)/installed-dev ## format the code, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev $(VENV)/installed-bench ## print the table of speed beside other separators (15 minutes), or others: BENCH='benchmarks/*.py'
+bench: $(VENV)/installed-dev $(VENV)/installed-bench ## print the table of speed beside other separators (some ten minutes), or others: BENCH='benchmarks/*.py'
 	set -e; for benchmark in $(BENCH); do \
 		echo; echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
