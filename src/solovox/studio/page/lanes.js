@@ -294,7 +294,7 @@ export class Lanes extends EventTarget {
       return Math.min(Math.max(0, x / this.#scale()), this.seconds);
     };
     area.addEventListener('pointerdown', (event) => {
-      if (event.button || !lane.bands) return;
+      if (event.button || !lane.bands || event.target.closest('button')) return;
       from = { time: at(event), x: event.clientX };
       area.setPointerCapture(event.pointerId);
     });
