@@ -195,7 +195,6 @@ def test_doubt_is_drawn_where_several_samples_were_averaged(start: Start, file: 
         if shown:
             region = doubt(take["id"])
             assert region[0].max() == 0 < region[1].max()
-            assert not np.array_equal(region[1], whole[1])
         else:
             path = f"/api/songs/{song['id']}/tracks/{take['id']}.vocals/doubt"
             assert client.raw("GET", path)[0] == 404
