@@ -48,8 +48,9 @@ def measure(name: str, batch: int, steps: int, kept: bool, anew: bool) -> dict[s
     ema = EMA(model, settings.ema)
     loss = SeparationLoss(model, settings.loss, settings.precision)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    audio = 0.1 * torch.randn(2, batch, 2, config.chunk)
-    eps = torch.randn(batch, model.codec.channels, model.codec.frames(config.chunk))
+    chunk = settings.chunk or config.chunk
+    audio = 0.1 * torch.randn(2, batch, 2, chunk)
+    eps = torch.randn(batch, model.codec.channels, model.codec.frames(chunk))
     seconds, cpu = [], []
     for step in range(steps + 1):
         start = perf_counter(), process_time()

@@ -173,8 +173,8 @@ DIFF_DMX_SMALL = ModelConfig(
     BandSplitConditionerConfig(),
     BandSplitGeneratorConfig(),
     normalise=True,
-    chunk=131072,
-    overlap=0.5,
+    chunk=1176 * 512,
+    overlap=0.1,
     sampling=SamplingConfig(steps=1, start=0.3, eta=0.0),
     qualities={
         "fast": SamplingConfig(steps=0, start=0.3, eta=0.0),

@@ -197,6 +197,7 @@ RECIPES: dict[str, TrainingConfig] = {
         remix=0.8,
         band_weight=0.35,
         augment=AugmentConfig(pitch=0.8, eq=0.6, width=0.3, gain_db=5.0),
+        chunk=131_072,
         save_every=200,
         validate_every=500,
     ),
