@@ -80,8 +80,6 @@ class ModelConfig:
         name: the model's name, also of its output folder.
         codec, conditioner, generator: the parts' settings.
         normalise: whether mixtures are brought to level one (`SeparationModel.level`).
-        give_back: whether vocals that are sampled from the estimate get back what the codec loses
-            of it (`SeparationModel.lost`).
         chunk: samples separated at once.
         overlap: share of a chunk that crossfades with the next.
         sampling: defaults of the sampler, which are the quality "balanced".
@@ -89,6 +87,8 @@ class ModelConfig:
             the vocals too much (benchmarks/quality.py).
         qualities: the other named settings, "fast" and "best", where the model has them.
         stems: how stems are made where the user does not say, a name of `stems.RULES`.
+        give_back: whether vocals that are sampled from the estimate get back what the codec loses
+            of it (`SeparationModel.lost`).
     """
 
     name: str
@@ -96,13 +96,13 @@ class ModelConfig:
     conditioner: Any
     generator: Any
     normalise: bool = False
-    give_back: bool = False
     chunk: int = 3 * 44100
     overlap: float = 0.2
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     qualities: Mapping[str, SamplingConfig] = field(default_factory=dict, hash=False)
     stems: str = "exact"
     precision: str = "auto"
+    give_back: bool = False
 
     def sampling_of(self, quality: str | None) -> SamplingConfig:
         """The sampler's settings of a named quality; None is the model's defaults.
