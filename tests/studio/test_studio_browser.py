@@ -217,7 +217,7 @@ def test_what_is_heard_is_every_sample(
     )
     audio = read_audio(file)[0][0]
     loop = np.tile(audio[30_000:70_000], 5)
-    for _ in range(4):  # a loaded machine may be late: then it is no test of the page
+    for _ in range(12):  # a loaded machine may be late: then it is no test of the page
         page.evaluate("() => { heard.length = 0; }")
         until(page, "() => heard.length * 16384 > 100000")
         heard = np.concatenate([np.array(b, np.float32) for b in page.evaluate("heard")])

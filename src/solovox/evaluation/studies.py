@@ -369,4 +369,7 @@ def _names(clips: Sequence[Clip]) -> list[str]:
 def _cell(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:g}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
+    if math.isnan(value):
+        return "–"
+    whole = abs(value) >= 100 or float(value).is_integer()
+    return f"{value:g}" if whole else f"{value:.3g}"
