@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -305,3 +307,11 @@ def test_pipes_and_devices_in_place_of_files_do_not_hang(folder, file):
     (folder / file).symlink_to("/dev/zero")
     with pytest.raises(ModelError):
         load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["diff-dmx-small", "ldm-dmx-small"])
+def test_loading_leaves_torchs_compiler_alone(name):
+    """Importing it takes longer than all else; arithmetic on the meta device would."""
+    code = "import sys; from solovox.checkpoint import load_model; load_model(sys.argv[1]); "
+    code += "sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, name], check=True)

@@ -62,6 +62,20 @@ def lapped_basis(bands: int) -> Tensor:
     return math.sqrt(2 / bands) * window * torch.cos(math.pi / bands * (n + bands / 2) * k)
 
 
+def _tables(config: LappedConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """The basis, and each band's centre in Hz and weight.
+
+    On the meta device, where a model is built for its shapes alone, they have no values: arithmetic
+    there makes torch import its compiler, which takes a second.
+    """
+    bands = config.bands
+    if torch.empty(0).is_meta:
+        return torch.empty(bands, 2 * bands), torch.empty(bands), torch.empty(bands)
+    centre = (torch.arange(bands) + 0.5) * config.sample_rate / (2 * bands)
+    weight = config.scale * (1 + (centre / config.corner) ** 2) ** (-config.tilt / 2)
+    return lapped_basis(bands).float(), centre, weight
+
+
 class Lapped(Codec):
     """Stereo audio as weighted lapped-transform coefficients, [batch, 2·bands, frames], mid before
     side."""
@@ -75,9 +89,8 @@ class Lapped(Codec):
         self.sample_rate = config.sample_rate
         self.bands = config.bands
         self.channels = 2 * config.bands
-        centre = (torch.arange(config.bands) + 0.5) * config.sample_rate / (2 * config.bands)
-        weight = config.scale * (1 + (centre / config.corner) ** 2) ** (-config.tilt / 2)
-        self.register_buffer("basis", lapped_basis(config.bands).float()[:, None], persistent=False)
+        basis, centre, weight = _tables(config)
+        self.register_buffer("basis", basis[:, None], persistent=False)
         self.register_buffer("frequency", centre, persistent=False)
         self.register_buffer("weight", weight[:, None], persistent=False)
 

@@ -274,7 +274,9 @@ class BandSplitConditioner(nn.Module):
     def __init__(self, config: BandSplitConditionerConfig) -> None:
         super().__init__()
         self.hop = config.hop
-        self.register_buffer("window", torch.hann_window(4 * config.hop), persistent=False)
+        # On the meta device it would make torch import its compiler, which takes a second.
+        window = torch.hann_window(4 * config.hop, device="cpu")
+        self.register_buffer("window", window, persistent=False)
         # The spectrogram has two bins for each band of the codec, and one more, at Nyquist, which
         # is left out.
         edges = mel_band_edges(config.hop, config.bands, config.sample_rate)

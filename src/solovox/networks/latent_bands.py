@@ -76,7 +76,8 @@ class Merge(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width + condition, width, 1)
         with torch.no_grad():
-            self.conv.weight[:, :width, 0, 0] = torch.eye(width)
+            tokens = self.conv.weight[:, :width, 0, 0]
+            tokens.zero_().diagonal().fill_(1.0)
             self.conv.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -162,7 +162,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, features: int, hidden: int, width: int, spread: float) -> None:
         super().__init__()
-        self.register_buffer("frequencies", spread * torch.randn(features // 2))
+        # As for the window of `BandSplitConditioner`: no arithmetic on the meta device.
+        frequencies = spread * torch.randn(features // 2, device="cpu")
+        self.register_buffer("frequencies", frequencies)
         self.mlp = nn.Sequential(
             nn.Linear(features, hidden),
             nn.GELU(),
