@@ -323,7 +323,12 @@ class BandSplitConditioner(nn.Module):
         return Features(embeddings=levels, estimates=(estimate,), spread=spread.flatten(1, 2))
 
 
-LEAST_HEARD = 1e-4  # of spreads that the generator is told
+LEAST_TOLD = 1e-4  # no generator has learnt from smaller spreads
+
+
+def told_spread(spread: Tensor) -> Tensor:
+    """A spread as generators take it: its logarithm, near zero."""
+    return torch.log(spread.clamp(min=LEAST_TOLD)) + 2
 
 
 def limit_spread(spread: Tensor, mixture: Tensor, limit: float) -> Tensor:
@@ -366,8 +371,7 @@ class BandSplitGenerator(nn.Module):
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        log_spread = torch.log(spread.clamp(min=LEAST_HEARD))
-        inputs = torch.cat((z, mean, log_spread + 2, features.mixture), dim=1)
+        inputs = torch.cat((z, mean, told_spread(spread), features.mixture), dim=1)
         tokens = self.split(inputs.reshape(len(x_t), 8, self.bins, -1))
         tokens = self.unet(tokens, self.time(t), features.embeddings)[0]
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)

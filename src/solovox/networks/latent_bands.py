@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from solovox.diffusion.schedule import alpha, sigma
 from solovox.networks.band_split import (
-    LEAST_HEARD,
     BandMerge,
     BandSplit,
     BandUNet,
     latent_band_edges,
     limit_spread,
     mel_band_edges,
+    told_spread,
 )
 from solovox.networks.features import Features
 from solovox.networks.latent_unet import INJECTED, Injection
@@ -171,8 +171,7 @@ class LatentBands(nn.Module):
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        log_spread = torch.log(spread.clamp(min=LEAST_HEARD))
-        inputs = torch.cat((z, mean, log_spread + 2), dim=1)
+        inputs = torch.cat((z, mean, told_spread(spread)), dim=1)
         conditions = self.unet.heard(
             self.split_mixture(self.folded(features.mixture, 2)), features.embeddings
         )
