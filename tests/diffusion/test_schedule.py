@@ -29,9 +29,10 @@ def test_times_fall_from_start_to_zero(spacing, start):
     assert (grid.diff() < 0).all()
 
 
-def test_log_snr_spacing_has_equal_steps_between_its_ends():
-    inner = log_snr(times(10, spacing="log-snr")[1:-1])
-    torch.testing.assert_close(inner.diff(), inner.diff()[0].expand(8))
+@pytest.mark.parametrize(("start", "first"), [(1.0, 1), (0.3, 0)])
+def test_log_snr_spacing_has_equal_steps_between_its_ends(start, first):
+    inner = log_snr(times(10, start, spacing="log-snr")[first:-1])
+    torch.testing.assert_close(inner.diff(), inner.diff()[0].expand(len(inner) - 1))
 
 
 @pytest.mark.parametrize(("steps", "start"), [(0, 1.0), (5, 0.0), (5, 1.5)])

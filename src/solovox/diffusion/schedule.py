@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# The log-SNR is infinite at both ends; a spacing in log-SNR runs between times this far from them.
+# The log-SNR is infinite at both ends; a spacing in log-SNR stays this far from them.
 _END = 1e-3
 
 
@@ -32,21 +32,21 @@ def log_snr(t: Tensor) -> Tensor:
     return -torch.log(torch.tan(t * (math.pi / 2)))
 
 
-def _uniform(u: Tensor) -> Tensor:
-    return u
+def _uniform(u: Tensor, start: float) -> Tensor:
+    return start * u
 
 
-def _cosine(u: Tensor) -> Tensor:
-    return 2 * torch.sin(u * (math.pi / 4)).square()  # = 1 - cos(πu/2)
+def _cosine(u: Tensor, start: float) -> Tensor:
+    return start * 2 * torch.sin(u * (math.pi / 4)).square()  # = start·(1 - cos(πu/2))
 
 
-def _log_snr(u: Tensor) -> Tensor:
-    ends = log_snr(torch.tensor([_END, 1 - _END], dtype=u.dtype))
+def _log_snr(u: Tensor, start: float) -> Tensor:
+    ends = log_snr(torch.tensor([start * _END, min(start, 1 - _END)], dtype=u.dtype))
     inner = torch.atan(torch.exp(-torch.lerp(ends[0], ends[1], u))) * (2 / math.pi)
-    return torch.where(u <= 0, 0.0, torch.where(u >= 1, 1.0, inner))
+    return torch.where(u <= 0, 0.0, torch.where(u >= 1, start, inner))
 
 
-SPACINGS: dict[str, Callable[[Tensor], Tensor]] = {
+SPACINGS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "uniform": _uniform,
     "cosine": _cosine,
     "log-snr": _log_snr,
@@ -68,4 +68,4 @@ def times(steps: int, start: float = 1.0, spacing: str = "uniform") -> Tensor:
     if not 0 < start <= 1:
         raise ValueError(f"start must be in (0, 1], not {start}")
     grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-    return start * SPACINGS[spacing](grid)
+    return SPACINGS[spacing](grid, start)
