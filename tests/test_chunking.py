@@ -127,6 +127,10 @@ def test_plan_of_a_share():
     assert ChunkPlan.of(131072, 0.2) == ChunkPlan(131072, 26214)
 
 
+def test_half_of_an_odd_chunk_is_rounded_down():
+    assert ChunkPlan.of(65_535, 0.5).overlap == 32_767
+
+
 @pytest.mark.parametrize(("chunk", "overlap"), [(0, 0), (10, 6), (10, -1)])
 def test_impossible_plans_are_refused(chunk, overlap):
     with pytest.raises(ValueError, match="cannot overlap"):

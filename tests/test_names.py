@@ -59,6 +59,12 @@ def test_long_names_stay_different():
     assert len(one.encode()) <= LONGEST
 
 
+def test_long_names_keep_their_suffix():
+    name = below("é" * 300 + "_vocals.flac")
+    assert name.endswith(".flac")
+    assert len(name.encode()) <= LONGEST
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -52,7 +52,7 @@ class ChunkPlan:
     @classmethod
     def of(cls, chunk: int, share: float) -> ChunkPlan:
         """The plan of chunks of `chunk` samples that share `share` of them with the next."""
-        return cls(chunk, round(chunk * share))
+        return cls(chunk, min(round(chunk * share), chunk // 2))
 
     @property
     def hop(self) -> int:

@@ -4,7 +4,8 @@
     /etc/x        →   etc/x            an absolute path
     CON.wav       →   _CON.wav         a device of Windows
     a\\x00b        →   a_b              what no file system takes
-    300 letters   →   180 bytes~1f0c…  what few file systems take, still different from others
+    300 letters   →   180 bytes~1f0c…  what few file systems take, still different from others;
+                                       a suffix such as .wav stays
 
 Letters of any script stay as they are. What only Windows refuses (`? : * < > | "` and a full stop
 or a space at the end) is replaced there alone.
@@ -18,6 +19,7 @@ import re
 
 LONGEST = 200  # bytes of a part; file systems take 255, and something is to be added to it
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.I)
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 WINDOWS = re.compile(r'[<>:"|?*]|[. ]+$')
 
 
@@ -42,6 +44,8 @@ def _part(part: str, windows: bool) -> str:
         part = f"_{part}"
     encoded = part.encode("utf-8", "surrogatepass")
     if len(encoded) > LONGEST:
-        kept = encoded[: LONGEST - 20].decode("utf-8", "ignore")
-        part = f"{kept}~{hashlib.sha256(encoded).hexdigest()[:16]}"
+        match = SUFFIX.search(part)
+        ending = match[0] if match else ""
+        kept = encoded[: LONGEST - 20 - len(ending)].decode("utf-8", "ignore")
+        part = f"{kept}~{hashlib.sha256(encoded).hexdigest()[:16]}{ending}"
     return part

@@ -93,7 +93,7 @@ class SongState:
         """Whether all files are there, whole, and made of the same."""
         try:
             noted = json.loads(self.receipt.read_text("utf-8"))
-            sizes = {file.name: file.stat().st_size for file in files}
+            sizes = self._sizes(files)
         except (OSError, ValueError):
             return False
         return bool(noted == {"facts": facts, "bytes": sizes})
@@ -105,7 +105,7 @@ class SongState:
 
     def finish(self, facts: Mapping[str, Any], files: Iterable[Path]) -> None:
         """Note what the files were made of."""
-        sizes = {file.name: file.stat().st_size for file in files}
+        sizes = self._sizes(files)
         part = self.receipt.with_suffix(".part")
         try:
             part.write_text(json.dumps({"facts": facts, "bytes": sizes}, indent=1) + "\n", "utf-8")
@@ -114,6 +114,10 @@ class SongState:
             with suppress(OSError):
                 part.unlink()
             raise unwritable(self.receipt, error) from error
+
+    def _sizes(self, files: Iterable[Path]) -> dict[str, int]:
+        """Bytes by path; a name alone may be that of several stems."""
+        return {os.path.relpath(file, self.folder): file.stat().st_size for file in files}
 
     def _file(self, suffix: str) -> Path:
         key = hashlib.sha256(self.name.encode("utf-8", "surrogatepass")).hexdigest()[:32]

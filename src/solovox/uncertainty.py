@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +76,9 @@ class Uncertainty:
             SolovoxError: if it is none.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as content, np.load(content, allow_pickle=False) as file:
                 return cls(file["edges"], file["level"], file["spread"], int(file["takes"]))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, BadZipFile, KeyError, TypeError, ValueError) as error:
             raise SolovoxError(f"{path} is no uncertainty map ({error})") from error
 
     def draw(self, path: str | Path, title: str = "") -> Path:
@@ -191,7 +192,7 @@ class UncertaintyMeter:
         frequency = np.arange(bins.shape[1]) * self._rate / size
         band = np.clip(np.searchsorted(mel_edges(self._rate), frequency, "right") - 1, 0, BANDS - 1)
         power = np.zeros((BANDS, bins.shape[0]))
-        np.add.at(power, band, bins.T.double().cpu().numpy())
+        np.add.at(power, band, bins.T.cpu().double().numpy())
         centre = np.arange(bins.shape[0]) * max(1, size // 2) + size // 2
         edge = np.minimum(centre, samples - centre) / max(1, fade)
         seconds = (start + centre) // self._rate
