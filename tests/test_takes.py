@@ -45,7 +45,7 @@ def test_a_take_comes_back_from_json():
         (("seed",), True, "seed must be a whole number"),
         (("eta",), float("nan"), "eta must be a number"),
         (("model",), 3, "model must be a text"),
-        (("speed",), 3, "unknown setting of the settings: speed"),
+        (("speed",), 3, "unknown setting of the separation: speed"),
     ],
 )
 def test_settings_of_another_kind_are_refused(path, value, message):
