@@ -1,6 +1,8 @@
 """Real runs, in this process or with workers as processes."""
 
 import io
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +52,15 @@ def test_stems_are_those_of_the_separator(songs, tiny, tmp_path):
             )
         assert row["seconds"] == pytest.approx(mixture.shape[1] / rate)
         assert (row["seed"], row["status"], row["channels"]) == (3, "done", 2)
+
+
+def test_stems_are_made_by_the_model_s_own_rule(songs, tiny, tmp_path):
+    config = json.loads((Path(tiny) / "config.json").read_text())
+    other = shutil.copytree(tiny, tmp_path / "model")
+    (other / "config.json").write_text(json.dumps(config | {"stems": "wiener"}))
+    run(songs, tmp_path / "out", str(other))
+    begun = json.loads((tmp_path / "out" / "catalogue.json").read_text())["settings"]
+    assert (begun["stems"], begun["spacing"], begun["takes"]) == ("wiener", "uniform", 1)
 
 
 def test_memory_gives_what_a_disk_gives(songs, tiny, tmp_path):

@@ -44,8 +44,10 @@ class Settings:
     steps: int | None = None
     start: float | None = None
     eta: float | None = None
-    cutoff: float | None = None
+    cutoff: float | str | None = None
     sampler: str | None = None
+    spacing: str | None = None
+    takes: int | None = None
     seed: int | None = None
     stems: str | None = None
     precision: str | None = None
@@ -63,7 +65,6 @@ DEFAULTS = Settings(
     extension="wav",
     gain=0.0,
     seed=0,
-    stems="exact",
     precision="auto",
 )
 """What holds if nothing is said; the rest is as the model and the format are."""

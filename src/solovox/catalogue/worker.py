@@ -42,6 +42,7 @@ from solovox.errors import AudioError, SolovoxError, printable, reason
 
 Message = dict[str, Any]
 BEAT = 0.5  # s between beats
+SAMPLING = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
 UNREADABLE, FULL = "unreadable", "full"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -67,7 +68,7 @@ class Worker:
         self._clear()
         settings = job.settings
         torch.set_num_threads(settings.threads or 1)
-        names = ("steps", "start", "eta", "cutoff", "sampler", "seed", "stems", "precision")
+        names = ("seed", "stems", "precision", *SAMPLING)
         chosen = {name: getattr(settings, name) for name in names}
         self._separator = Separator(job.model, job.device, **chosen)
         self._identity = identify((find_model(job.model) / CONFIG).read_bytes())
@@ -174,14 +175,14 @@ def _resolved(settings: Settings, separator: Any) -> Settings:
 
     with autocast(separator.device, separator.precision):
         bf16 = torch.is_autocast_enabled(separator.device.type)
-    sampling = {k: v for k, v in vars(separator.sampling).items() if hasattr(settings, k)}
+    sampling = {name: getattr(separator.sampling, name) for name in SAMPLING}
     subtypes = FORMATS[f".{settings.extension}"]
     subtype = settings.subtype or next(iter(subtypes))
     if subtype not in subtypes:
         raise SolovoxError(
             f"{settings.extension} holds no {subtype}; choose {' or '.join(subtypes)}"
         )
-    values = {**asdict(settings), **sampling, "subtype": subtype}
+    values = {**asdict(settings), **sampling, "subtype": subtype, "stems": separator.stems}
     return Settings(**values | {"precision": "bf16" if bf16 else "fp32"})
 
 

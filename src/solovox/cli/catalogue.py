@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from solovox.cli.separate import Cutoff
 from solovox.errors import SolovoxError, one_line
 
 if TYPE_CHECKING:
@@ -121,8 +122,10 @@ class _Signals:
 @click.option("--steps", type=int, help=SETTING)
 @click.option("--start", type=float, help=SETTING)
 @click.option("--eta", type=float, help=SETTING)
-@click.option("--cutoff", type=float, metavar="HZ", help=SETTING)
+@click.option("--cutoff", type=Cutoff(), help=SETTING)
 @click.option("--sampler", help=SETTING)
+@click.option("--spacing", help=SETTING)
+@click.option("--takes", type=click.IntRange(min=1), help=SETTING)
 @click.option("--seed", type=int, help=SETTING)
 @click.option("--stems", type=click.Choice(["exact", "wiener", "generated"]), help=SETTING)
 @click.option("--precision", help=SETTING)
