@@ -130,9 +130,11 @@ def test_a_map_comes_back_from_its_file(tmp_path):
     found = Uncertainty.load(written.save(tmp_path / "a.npz"))
     for name, value in vars(written).items():
         np.testing.assert_array_equal(getattr(found, name), value)
-    (tmp_path / "b.npz").write_bytes(b"no map")
-    with pytest.raises(SolovoxError, match="no uncertainty map"):
-        Uncertainty.load(tmp_path / "b.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    for broken in (b"no map", b"", whole[:100]):
+        (tmp_path / "b.npz").write_bytes(broken)
+        with pytest.raises(SolovoxError, match="no uncertainty map"):
+            Uncertainty.load(tmp_path / "b.npz")
 
 
 def test_a_file_s_map_lies_beside_its_stems(oracle, tmp_path):
@@ -147,6 +149,21 @@ def test_a_file_s_map_lies_beside_its_stems(oracle, tmp_path):
     np.testing.assert_array_equal(read_audio(paths["vocals"])[0], plain)
     with pytest.raises(SolovoxError, match="2 takes or more"):
         Separator(oracle()).separate_file(tmp_path / "a.wav", tmp_path, uncertainty=True)
+    with pytest.raises(SolovoxError, match="2 takes or more"):
+        Separator(oracle()).separate(song(RATE), RATE, uncertainty=UncertaintyMeter())
+
+
+def test_a_map_takes_no_stem_s_place(oracle, tmp_path):
+    write_audio(tmp_path / "a.wav", song(RATE), RATE)
+    separator = Separator(oracle(formula=noisy), takes=2)
+    paths = separator.separate_file(
+        tmp_path / "a.wav", tmp_path, uncertainty=True, stems=["vocals"], filename="{track}.wav"
+    )
+    assert {name: path.name for name, path in paths.items()} == {
+        "vocals": "a.wav",
+        "uncertainty": "a.npz",
+    }
+    assert read_audio(paths["vocals"])[0].shape == (2, RATE)
 
 
 def test_no_take_is_kept():

@@ -29,6 +29,18 @@ def test_openvino_gives_what_torch_gives(precision, decibels):
     assert apart(expected, found) > decibels
 
 
+def test_a_separator_s_model_serves_another_engine():
+    pytest.importorskip("openvino")
+    settings = {"steps": 1, "device": "cpu", "precision": "fp32"}
+    plain, mixture = Separator(**settings), song(44_100)
+    other = Separator(plain.model, **settings, backend="openvino")
+    again = Separator(other.model, **settings, backend="openvino")
+    back = Separator(other.model, **settings)
+    expected = plain.separate(mixture, 44_100)["vocals"]
+    assert apart(expected, again.separate(mixture, 44_100)["vocals"]) > 80
+    np.testing.assert_array_equal(expected, back.separate(mixture, 44_100)["vocals"])
+
+
 def test_compile_is_torch_s_own(oracle, monkeypatch):
     compiled = []
     monkeypatch.setattr("torch.compile", lambda module, mode: compiled.append(mode) or module)

@@ -250,12 +250,12 @@ from conftest import make_network
 from solovox import separator
 from solovox.cli import main
 
-slow = separator.generate
-def generate(*args, **settings):
+quick = separator.generate_takes
+def slowly(*args, **settings):
     time.sleep(0.02)
-    return slow(*args, **settings)
+    yield from quick(*args, **settings)
 
-separator.generate = generate
+separator.generate_takes = slowly
 separator.load_model = lambda name: make_network()
 main(["separate", *sys.argv[1:]])
 """
@@ -317,3 +317,15 @@ def test_ogg_and_all_other_formats_are_the_same_bytes_every_time(tmp_path):
     with AudioReader(tmp_path / "a.ogg") as reader:
         assert reader.frames == 2 * 44100
     assert np.abs(read_audio(tmp_path / "a.ogg")[0] - song(2.0, 44100)).mean() < 0.1
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    state = SongState(tmp_path / ".resume", "song")
+    (tmp_path / ".resume").mkdir()
+    files = [tmp_path / stem / "song.wav" for stem in ("vocals", "accompaniment")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"12345678")
+    state.finish({}, files[:1])
+    assert state.is_finished({}, files[:1])
+    assert not state.is_finished({}, files)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from solovox.audio import AudioReader, read_audio, write_audio
 from solovox.errors import AudioError, ModelError, SolovoxError
 from solovox.presets import SamplingConfig
-from solovox.separator import Separator, find_device, generate
+from solovox.separator import Separator, find_device, generate_takes
 
 RATE = 8000
 
@@ -331,13 +331,38 @@ def test_memory_does_not_grow_with_length(oracle):
     assert peak(120) < 1.3 * peak(12)
 
 
-def test_generate_is_a_function_of_its_noise(network):
+def test_numpy_s_numbers_are_numbers(oracle, tmp_path):
+    write_audio(tmp_path / "a.wav", song(2000), RATE)
+    numbers = {"steps": np.int64(2), "start": np.float32(0.5), "seed": np.int64(3)}
+    Separator(oracle(), **numbers).separate_file(tmp_path / "a.wav", tmp_path, resume=True)
+
+
+def test_blocks_of_another_type_are_refused(oracle):
+    for block in (song(900).astype(np.float64), np.ones((2, 900), np.int16)):
+        with pytest.raises(AudioError, match="blocks must be of float32"):
+            next(Separator(oracle()).stream([block], RATE))
+
+
+def test_refinement_noise_without_effect_is_told(oracle, caplog):
+    Separator(oracle(), eta=0.5, steps=2)
+    assert not caplog.records
+    Separator(oracle(), eta=0.5, steps=1)
+    assert "needs 2 steps" in caplog.text
+
+
+def test_stems_that_would_share_a_file_are_refused(oracle, tmp_path):
+    write_audio(tmp_path / "a.wav", song(900), RATE)
+    with pytest.raises(SolovoxError, match="overwrite each other"):
+        Separator(oracle()).separate_file(tmp_path / "a.wav", tmp_path, filename="{track}.wav")
+
+
+def test_takes_are_functions_of_their_noise(network):
     mixture = torch.from_numpy(song(4096))[None]
     sampling = SamplingConfig(steps=2, start=1.0, eta=0.0)
     shape = (1, network.codec.channels, network.codec.frames(4096))
     with torch.no_grad():
         same, again, other = (
-            generate(network, mixture, lambda x=x: torch.full(shape, x), sampling)
+            next(generate_takes(network, mixture, [lambda x=x: torch.full(shape, x)], sampling))
             for x in (0.5, 0.5, 1.0)
         )
     assert torch.equal(same, again)

@@ -117,8 +117,17 @@ class _Flat(nn.Module):
 
 
 def torch_backend(model: SeparationModel, precision: str) -> SeparationModel:
-    """The model as it is."""
-    return model
+    """The model with the network itself as its generator, whatever computes it until now."""
+    generator = model.generator
+    if isinstance(generator, OpenVinoGenerator):
+        generator = generator.generator
+    generator = getattr(generator, "_orig_mod", generator)  # of what torch compiled
+    return model if generator is model.generator else with_generator(model, generator)
+
+
+def with_generator(model: SeparationModel, generator: nn.Module) -> SeparationModel:
+    """A model of the same parts but for the generator."""
+    return SeparationModel(model.config, model.codec, model.conditioner, generator).eval()
 
 
 def openvino_backend(model: SeparationModel, precision: str) -> SeparationModel:
@@ -129,17 +138,15 @@ def openvino_backend(model: SeparationModel, precision: str) -> SeparationModel:
     """
     if next(model.parameters()).device.type != "cpu":
         raise SolovoxError("the backend openvino computes on a CPU; use --device cpu")
-    generator = OpenVinoGenerator(model.generator, precision, torch.get_num_threads())
-    return SeparationModel(model.config, model.codec, model.conditioner, generator).eval()
+    network = torch_backend(model, precision).generator
+    return with_generator(model, OpenVinoGenerator(network, precision, torch.get_num_threads()))
 
 
 def compiled_backend(model: SeparationModel, precision: str) -> SeparationModel:
     """A model of the same parts, its generator compiled by torch: for many songs, since the first
     chunk takes a minute or more; on CUDA its kernels are replayed as graphs."""
-    generator = torch.compile(model.generator, mode="reduce-overhead")
-    return SeparationModel(
-        model.config, model.codec, model.conditioner, cast(nn.Module, generator)
-    ).eval()
+    network = torch_backend(model, precision).generator
+    return with_generator(model, cast(nn.Module, torch.compile(network, mode="reduce-overhead")))
 
 
 BACKENDS: dict[str, Callable[[SeparationModel, str], SeparationModel]] = {

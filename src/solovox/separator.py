@@ -1,11 +1,11 @@
 """A model, a sampler and overlap-add behind one call: songs in, stems out.
 
-    blocks ─┬─ resample ─► chunks ─► generate ─► rule ─► overlap-add ─ resample ─┐
-            └─────────────────── the mixture, kept for as long ──────────────────┴─► stems
+    blocks ─┬─ resample ─► chunks ─► takes ─► rule ─► overlap-add ─ resample ─┐
+            └────────────────── the mixture, kept for as long ────────────────┴─► stems
 
 Everything is a stream of blocks, pulled by whoever consumes the stems, so memory does not depend
-on the length. `generate` makes the vocals of a batch of chunks; `stems` has the rules that turn
-them into stems. The accompaniment is what is left of the mixture at the input's own rate, so
+on the length. `generate_takes` makes the vocals of a batch of chunks; `stems` has the rules that
+turn them into stems. The accompaniment is what is left of the mixture at the input's own rate, so
 nothing that the model cannot hear is lost.
 """
 
@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -129,7 +130,10 @@ class Separator:
         backend: str = "torch",
     ) -> None:
         self.device = find_device(device)
-        loaded = model if isinstance(model, SeparationModel) else load_model(model)
+        if isinstance(model, SeparationModel):
+            loaded = _on(model, self.device)
+        else:
+            loaded = load_model(model).to(self.device)
         config = loaded.config
         asked: dict[str, Any] = {
             "steps": steps,
@@ -151,11 +155,16 @@ class Separator:
         self.backend = backend
         self.batch_size = BATCH.get(self.device.type, 1) if batch_size is None else batch_size
         self._check_settings(loaded.codec.sample_rate / 2)
+        s = self.sampling  # NumPy's numbers become Python's, which JSON and generators take
+        self.sampling = replace(
+            s, steps=int(s.steps), takes=int(s.takes), start=float(s.start), eta=float(s.eta)
+        )
+        self.seed, self.batch_size = int(self.seed), int(self.batch_size)
+        if self.sampling.eta and self.sampling.steps < 2:
+            log.warning("eta does nothing here: refinement noise needs 2 steps or more")
         self._passes = self._rehearse()
         self.plan = ChunkPlan.of(config.chunk, config.overlap)
-        self.model = BACKENDS[backend](
-            loaded.eval().to(self.device), resolve(self.device, self.precision)
-        )
+        self.model = BACKENDS[backend](loaded.eval(), resolve(self.device, self.precision))
         chosen = ", ".join(f"{name} {value}" for name, value in vars(self.sampling).items())
         log.info("%s on %s: %s", config.name, self.device, chosen)
 
@@ -300,8 +309,8 @@ class Separator:
         if not stems or not set(stems) <= set(STEMS):
             raise SolovoxError(f"stems are {' and '.join(STEMS)}, not {', '.join(map(str, stems))}")
         check_gain(gain)
-        if uncertainty and self.sampling.takes < 2:
-            raise SolovoxError("an uncertainty map needs 2 takes or more")
+        if uncertainty:
+            self._check_doubt()
         paths = {
             stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
             for stem in stems
@@ -310,8 +319,12 @@ class Separator:
         if uncertainty:
             chart = self.path_of(
                 path, "uncertainty", out, filename=filename, track=track, ext="npz"
-            )
+            ).with_suffix(".npz")
             paths["uncertainty"] = chart
+        if len(set(paths.values())) < len(paths):
+            raise SolovoxError(
+                f"file name '{filename}' has no {{stem}}: stems overwrite each other"
+            )
         state = self._state_of(path, out, track)
         facts: dict[str, Any] = {}
         if resume:
@@ -489,6 +502,7 @@ class Separator:
             chunks = len(range(chunks or wanted.stop)[wanted.start : wanted.stop])
         counter = _Counter(progress, chunks, self._passes)
         if uncertainty:
+            self._check_doubt()
             uncertainty.begin(self.sampling.takes, rate, sample_rate)
         mixture = _Kept()
 
@@ -516,6 +530,10 @@ class Separator:
         if rest.shape[1]:
             yield _stems(rest, np.zeros((len(block), rest.shape[1]), np.float32))
         counter.finish()
+
+    def _check_doubt(self) -> None:
+        if self.sampling.takes < 2:
+            raise SolovoxError("an uncertainty map needs 2 takes or more")
 
     def _touched(self, region: Region, sample_rate: int) -> range:
         """The indices of the chunks on which a region's samples depend."""
@@ -761,18 +779,6 @@ class Separator:
         return 1 + s.takes * passes
 
 
-def generate(
-    model: SeparationModel,
-    mixture: Tensor,
-    noise: Noise,
-    sampling: SamplingConfig,
-    precision: str = "auto",
-    on_pass: Callable[[], None] = lambda: None,
-) -> Tensor:
-    """The first of `generate_takes`."""
-    return next(generate_takes(model, mixture, [noise], sampling, precision, on_pass))
-
-
 def generate_takes(
     model: SeparationModel,
     mixture: Tensor,
@@ -854,6 +860,13 @@ def warn_of_clipping(name: str, writers: Iterable[AudioWriter], gain: float = 0.
             "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
             name, clipped, math.floor(10 * (gain - loudest)) / 10,
         )  # fmt: skip
+
+
+def _on(model: SeparationModel, device: torch.device) -> SeparationModel:
+    """The model on a device: itself if it is there, else a copy, since others may use it."""
+    here = next(model.parameters(), torch.empty(0)).device
+    there = torch.empty(0, device=device).device  # with an index
+    return model if here == there else deepcopy(model).to(device)
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -970,6 +983,8 @@ def _as_array(audio: npt.NDArray[np.floating] | Tensor) -> FloatArray:
 
 
 def _check(block: FloatArray, name: str, channels: int | None) -> None:
+    if block.dtype != np.float32:
+        raise AudioError(f"{name}: blocks must be of float32, full scale 1.0, not {block.dtype}")
     _check_shape(block.shape, name, channels)
     _check_level(block, name)
 

@@ -7,6 +7,7 @@ import torch
 
 from solovox.codecs.encodec_small import SmallEncodec, SmallEncodecConfig
 from solovox.codecs.lapped import Lapped, LappedConfig
+from solovox.errors import SolovoxError
 
 CONFIG = SmallEncodecConfig(
     8000, hop=32, bands=24, kept=12, learned=4, encoder_width=8, decoder_width=8, dilations=(1, 2)
@@ -73,6 +74,11 @@ def test_mid_and_side_go_through_the_same_weights():
     in_mid = codec.encode(torch.cat((audio, audio), dim=1)).chunk(2, dim=1)
     in_side = codec.encode(torch.cat((audio, -audio), dim=1)).chunk(2, dim=1)
     torch.testing.assert_close(in_mid[0], in_side[1])
+
+
+def test_latents_have_no_frequencies_to_filter():
+    with pytest.raises(SolovoxError, match="give cutoff 0"):
+        fresh().shape_noise(noise(1, 2, 8), 5000.0)
 
 
 def test_the_whole_network_learns():

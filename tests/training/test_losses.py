@@ -10,7 +10,7 @@ from solovox.errors import ModelError
 from solovox.evaluation.metrics import multi_resolution_stft
 from solovox.model import SeparationModel
 from solovox.presets import ModelConfig, build_model
-from solovox.separator import generate
+from solovox.separator import generate_takes
 from solovox.training.losses import (
     ESTIMATE_LOSSES,
     QUIET,
@@ -56,7 +56,7 @@ def test_few_step_losses_score_what_sampling_gives(config: ModelConfig) -> None:
     loss = SeparationLoss(model, replace(KIND, few_step=2.0, few_step_spectra=0.5), "fp32")
     with torch.no_grad():
         losses = loss(mixture, vocals, t, eps)
-        sampled = generate(model, mixture, lambda: eps, config.sampling, "fp32")
+        sampled = next(generate_takes(model, mixture, [lambda: eps], config.sampling, "fp32"))
     level = model.level(mixture)
     expected = 2 * ESTIMATE_LOSSES["rms"](sampled / level, vocals / level)
     torch.testing.assert_close(losses["few_step"], expected)

@@ -14,10 +14,12 @@ class Codec(nn.Module, ABC):
     Attributes:
         sample_rate: the rate of the audio, in Hz.
         channels: channels of the space.
+        has_frequencies: whether noise in it can be filtered.
     """
 
     sample_rate: int
     channels: int
+    has_frequencies = True
 
     @abstractmethod
     def frames(self, samples: int) -> int:
@@ -58,6 +60,7 @@ class LatentCodec(Codec):
     """
 
     FLOOR = 0.25
+    has_frequencies = False
     deviation: Tensor
     fitted: Tensor
 
@@ -91,5 +94,9 @@ class LatentCodec(Codec):
         self.fitted.fill_(True)
 
     def shape_noise(self, noise: Tensor, cutoff: float | Tensor) -> Tensor:
-        """The noise as it is: a latent channel has no frequency."""
-        return noise
+        """Never: a latent channel has no frequency.
+
+        Raises:
+            SolovoxError: always.
+        """
+        raise SolovoxError("this model's codec has no frequencies to filter; give cutoff 0")
