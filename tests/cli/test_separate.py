@@ -267,8 +267,17 @@ def test_absurd_numbers_are_one_line(run, words):
         one_line_each(result, 1)
 
 
-def test_a_pipe_cannot_be_resumed(run):
-    assert run("-", "--resume").exit_code == 2
+@pytest.mark.parametrize("words", [["--resume"], ["--flac"], ["-o", "x"], ["--filename", "x.wav"]])
+def test_a_pipe_has_no_files(run, words):
+    assert run("-", *words).exit_code == 2
+
+
+def test_songs_in_the_output_folder_are_told_of(run):
+    Path("songs").mkdir()
+    write_audio("songs/song.wav", tone(), RATE)
+    result = run("songs", "-o", ".")
+    assert result.exit_code == 1
+    assert "lies in the output folder" in one_line_each(result, 1)[0]
 
 
 def test_a_pipe_without_sound_is_one_line(run):

@@ -65,7 +65,7 @@ def known_rows() -> list[Row]:
             system = SYSTEMS.get(config["codec"]["kind"], "Diff-DMX")
             if config["generator"]["kind"] == "none":
                 system += ", codec alone"
-            rows.append(Row(name, system, parameters, "-", f"none: solovox train {name}"))
+            rows.append(Row(name, system, parameters, "-", f"none: solovox train --preset {name}"))
     return rows
 
 

@@ -35,6 +35,7 @@ SHARED = {
         "seed",
         "stems",
         "device",
+        "backend",
         "precision",
         "batch_size",
         "jobs",

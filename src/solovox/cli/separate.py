@@ -38,6 +38,8 @@ STEMS = ("vocals", "accompaniment")
 RULES = ("exact", "wiener", "generated")
 QUALITY_SETS = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
 BANDS = ("mixture", "spread")  # of refinement noise
+FILES = ("out", "filename")  # options about files, of which a pipe has none
+ALIKE = ("stems", "precision", "backend", "batch_size")  # given once, for regions to redo as well
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,8 @@ def separate(
         raise click.UsageError("'-' goes alone, with standard output redirected: > vocals.wav")
     if piped and uncertainty:
         raise click.UsageError("'-' has no place for an --uncertainty map; give a file")
+    if piped and (extension != "wav" or any(_is_given(context, name) for name in FILES)):
+        raise click.UsageError("'-' writes one wav to standard output; give a file for the rest")
     if piped and resume:
         raise click.UsageError("a pipe cannot be resumed; save it to a file first")
     songs, failures = ([], []) if piped else find_songs(inputs, out)
@@ -284,7 +288,11 @@ def find_songs(inputs: Sequence[str], out: Path) -> tuple[list[Song], list[str]]
         for file in found:
             track = file.relative_to(path).with_suffix("").as_posix()
             songs.setdefault(file.resolve(), Song(file, track))
-        if not found:
+        if not found and path.resolve().is_relative_to(out.resolve()):
+            failures.append(
+                f"{path}: lies in the output folder, where songs are passed over; choose another -o"
+            )
+        elif not found:
             failures.append(f"{path}: no songs in this folder; they end in {' '.join(SUFFIXES)}")
     return list(songs.values()), failures
 
@@ -398,6 +406,7 @@ def _load(
         models = {settings["model"]: separator.model}
         for redo in take.redone:
             told = {**redo.settings.arguments(), "device": settings["device"]}
+            told |= {name: settings[name] for name in ALIKE if name in given}
             model = models.get(told["model"], told["model"])
             again = Separator(**{**told, "model": model})
             models[told["model"]] = again.model
