@@ -237,6 +237,11 @@ GRIDS: dict[str, list[Grid]] = {
 """What the study crosses, by the question: some cells of the paper's grid, for passes take time."""
 
 
+def for_model(grid: Grid, model: str) -> Grid:
+    """Return the grid as far as the model can go: latents have no frequencies to filter."""
+    return grid if load_model(model).codec.has_frequencies else grid.unfiltered()
+
+
 @main.command()
 @common
 @click.option("--runs", type=int, help="Runs of a setting  [default: 5 if eta > 0, else 1].")
@@ -277,7 +282,7 @@ def sampling(
         (title, model, cell)
         for title, grids in GRIDS.items()
         for model in names
-        for cell in dict.fromkeys(cell for grid in grids for cell in grid.cells())
+        for cell in dict.fromkeys(cell for grid in grids for cell in for_model(grid, model).cells())
     ]
     found: dict[tuple[str, str], dict[Sampling, Result]] = {}
     skipped: dict[tuple[str, str], list[str]] = {}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from solovox.audio import read_audio
 from solovox.data.index import find_songs
 from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.benchmark import STEMS, Options, evaluate, load
@@ -342,6 +343,28 @@ class TestFiles:
             assert a.runs[0].scores["vocals"] == pytest.approx(b.runs[0].scores["vocals"])
         with pytest.raises(DataError, match="whole songs only"):
             evaluate(Noisy(), data, tmp_path, Options(excerpt=1.0), stems=tmp_path / "stems")
+
+    def test_stems_that_were_kept_of_other_settings_are_made_again(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        once, kept = Options(runs=1), {"stems": tmp_path / "stems"}
+        evaluate(Noisy(gain=0.1), data, tmp_path / "out", once, **kept)
+        before = read_audio(tmp_path / "stems" / "noisy" / "Aria" / "vocals.wav")[0]
+        evaluate(Noisy(), data, tmp_path / "out", once)
+        evaluate(Noisy(), data, tmp_path / "out", once, **kept)
+        after = read_audio(tmp_path / "stems" / "noisy" / "Aria" / "vocals.wav")[0]
+        assert not np.array_equal(before, after)
+        assert len(calls) == 3 * 3
+
+    def test_scores_of_other_code_are_made_again(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]], monkeypatch
+    ) -> None:
+        evaluate(Noisy(), data, tmp_path, Options(runs=1))
+        evaluate(Noisy(), data, tmp_path, Options(runs=1))
+        assert len(calls) == 3
+        monkeypatch.setattr("solovox.evaluation.benchmark.code_digest", lambda: "other")
+        evaluate(Noisy(), data, tmp_path, Options(runs=1))
+        assert len(calls) == 6
 
     @pytest.mark.skipif(
         importlib.util.find_spec("museval") is None, reason="museval is not installed"

@@ -180,6 +180,16 @@ def test_speech_metrics_fall_with_noise(name: str) -> None:
         metric(voice, voice[:, 1:], 16_000)
 
 
+@pytest.mark.parametrize("name", ["pesq", "stoi"])
+def test_what_holds_no_utterance_has_no_speech_score(name: str) -> None:
+    pytest.importorskip({"pesq": "pesq", "stoi": "pystoi"}[name])
+    from solovox.evaluation import speech
+
+    shout = np.zeros((2, 48_000))
+    shout[:, 24_000:24_800] = 0.5 * np.sin(2 * np.pi * 300 * np.arange(800) / 16_000)
+    assert math.isnan(getattr(speech, name)(shout, shout, 16_000))
+
+
 def test_dither_is_noise_at_its_share_of_each_references_level(monkeypatch):
     class Museval:
         @staticmethod

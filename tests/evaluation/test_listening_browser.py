@@ -6,6 +6,7 @@ Needs Playwright and a Chromium, as `browsing` has them.
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 import soundfile
 from browsing import SLOW, picture, until
 
-from solovox.evaluation.listening.analysis import analyse, analysis_report
+from solovox.evaluation.listening.analysis import analyse, analysis_report, plot
 from solovox.evaluation.listening.server import ListeningServer
 from solovox.evaluation.listening.study import ANCHOR, REFERENCE, make_study
 
@@ -146,6 +147,9 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     found = analyse(server.folder)
     assert {c.name: c.mean.value for c in found.conditions} == ratings
     assert "1 listener, 2 songs" in analysis_report(found)
+    if folder := os.environ.get("SOLOVOX_SCREENSHOTS"):
+        plot(found, Path(folder) / "listening-analysis.png")
+        (Path(folder) / "listening-analysis.md").write_text(analysis_report(found), "utf-8")
     assert not errors
     context.close()
 

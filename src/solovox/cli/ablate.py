@@ -74,12 +74,16 @@ def ablate(
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from solovox.checkpoint import load_model
     from solovox.evaluation.ablation import Grid, ablation_report, model_cells
     from solovox.evaluation.ablation import ablate as run
     from solovox.evaluation.benchmark import Options, Progress
 
     whole = [tuple(round(number) for number in values) for values in (steps, takes)]
     grid = Grid(whole[0], eta, cutoff, start, sampler, spacing, whole[1])
+    if any(cutoff) and not load_model(model).codec.has_frequencies:
+        click.echo(f"Note: {model} has no frequencies to filter; --cutoff is left out", err=True)
+        grid = grid.unfiltered()
     options = Options(runs, seed, excerpt)
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)

@@ -128,7 +128,7 @@ def evaluate(
     """
     from solovox.evaluation.benchmark import Options
     from solovox.evaluation.report import summary_table, write_report
-    from solovox.evaluation.systems import ModelSystem, PeerSystem, Sampling, find_system
+    from solovox.evaluation.systems import ModelSystem, PeerSystem, Sampling, find_system, slug
 
     if len(cutoff) > 1:
         raise SolovoxError("one --cutoff at a time; solovox ablate takes several")
@@ -138,7 +138,7 @@ def evaluate(
     found += [PeerSystem(text) for text in peers]
     if not found:
         raise SolovoxError("name something to evaluate: a model, a folder, oracle:irm or --peer")
-    if len({system.name for system in found}) < len(found):
+    if len({slug(system.name) for system in found}) < len(found):
         raise SolovoxError("two systems have the same name; evaluate them to different --out")
     options = Options(runs, seed, excerpt, bss, speech)
     results = [
@@ -147,7 +147,9 @@ def evaluate(
     curves: list[list[Result]] = [
         [
             run_shown(
-                replace(system, sampling=replace(sampling, steps=round(number))),
+                replace(system, sampling=replace(
+                    sampling, steps=round(number), takes=takes if number else 1
+                )),
                 data, out / "curve", options, jobs, skip_bad, songs,
             )
             for number in curve

@@ -62,6 +62,10 @@ class Grid:
     spacing: Sequence[str] = ()
     takes: Sequence[int] = ()
 
+    def unfiltered(self) -> Grid:
+        """The grid without filters, for models whose space has no frequencies."""
+        return replace(self, cutoff=(0.0,))
+
     def cells(self) -> list[Sampling]:
         """Return the settings of each cell, once."""
         crossed = itertools.product(

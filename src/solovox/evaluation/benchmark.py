@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,19 @@ from solovox.evaluation.metrics import METRICS, is_silent, mel_edges, mel_filter
 from solovox.evaluation.oracles import Stems
 from solovox.evaluation.spectra import hann, spectra
 from solovox.evaluation.statistics import Interval, bootstrap
-from solovox.evaluation.systems import Material, SeparateSong, Settings, System, digest, slug
+from solovox.evaluation.systems import (
+    Material,
+    SeparateSong,
+    Settings,
+    System,
+    code_digest,
+    digest,
+    slug,
+)
 
 STEMS = ("vocals", "accompaniment")
 FORMAT = 2
+KEPT = ".made-by"  # beside kept stems: the fingerprint of what they were made of
 """Raised when the meaning of a song's file changes: older files are then computed anew."""
 
 Progress = Callable[[int, int, str], None]
@@ -121,12 +130,14 @@ class SongResult:
         seconds: length of what was evaluated.
         silent: whether the reference of each stem is silent.
         runs: in the order of their seeds.
+        data: hash of the song's files; empty is unknown.
     """
 
     song: str
     seconds: float
     silent: dict[str, bool]
     runs: tuple[Run, ...]
+    data: str = ""
 
     def score(self, stem: str, metric: str) -> float | None:
         """Return the mean over runs, or None where a run has no score."""
@@ -285,6 +296,10 @@ def save(result: Result, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    known = {_museval_name(song.song) for song in result.songs} if result.options.bss else set()
+    for path in folder.glob("museval/test/*.json"):  # museval takes all that it finds
+        if path.name not in known:
+            path.unlink()
     summary = {
         stem: {
             metric: asdict(found)
@@ -427,10 +442,11 @@ def _score_song(task: _Task, separate: SeparateSong) -> None:
                     write_audio(
                         task.kept_song / f"{name}.wav", audio, task.song.sample_rate, "float"
                     )
+                _write(task.kept_song / KEPT, task.fingerprint)
             _write_spectrograms(task.path.with_name(f"{task.path.stem}.npz"), material, stems)
         runs.append(Run(seed, seconds, scores))
         length = material.mixture.shape[1] / task.song.sample_rate
-        done = SongResult(task.song.name, length, silent, tuple(runs))
+        done = SongResult(task.song.name, length, silent, tuple(runs), _contents(task.song))
         _write(task.path, _dumps({"fingerprint": task.fingerprint, **asdict(done)}))
 
 
@@ -453,11 +469,12 @@ def _score_bss(
             scores[stem][f"bss_{name.lower()}"] = _defined(value)
     # museval knows no runs: its files hold the first one.
     if not number:
-        name = task.song.name.replace("/", "-")
-        _write(
-            task.folder / "museval" / "test" / f"{name}.json",
-            json.dumps(museval_json(found), indent=1),
-        )
+        path = task.folder / "museval" / "test" / _museval_name(task.song.name)
+        _write(path, json.dumps(museval_json(found), indent=1))
+
+
+def _museval_name(song: str) -> str:
+    return f"{song.replace('/', '-')}.json"
 
 
 def _read_material(song: Song, excerpt: float | None) -> Material:
@@ -600,27 +617,34 @@ def _find_songs(data: str | Path) -> tuple[list[Song], list[DataError]]:
 
 def _fingerprint(system: System, song: Song, options: Options) -> str:
     """Return a hash of all that a song's scores depend on, but the number of runs."""
-    paths = {path for paths in song.stems.values() for path in paths}
-    files = sorted({path.archive if isinstance(path, Member) else path for path in paths})
     values = {
         "format": FORMAT,
+        "code": code_digest(),
         "settings": system.settings,
         "version": system.version(song),
         "options": {k: v for k, v in asdict(options).items() if k != "runs"},
-        "files": [[path.name, digest(path)] for path in files],
+        "files": _contents(song),
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _contents(song: Song) -> str:
+    """Return a hash of a song's files."""
+    paths = {path for paths in song.stems.values() for path in paths}
+    files = sorted({path.archive if isinstance(path, Member) else path for path in paths})
+    named = "".join(f"{path.name} {digest(path)}\n" for path in files)
+    return hashlib.sha256(named.encode()).hexdigest()[:24]
 
 
 def _read_song(task: _Task) -> SongResult:
     """Return the runs on disk, at most as many as wanted; none if made with other settings."""
     try:
-        if task.kept_song and not (task.kept_song / "vocals.wav").is_file():
-            raise ValueError("its stems were not kept: the runs are made again")
+        if task.kept_song and (task.kept_song / KEPT).read_text("utf-8") != task.fingerprint:
+            raise ValueError("other stems were kept: the runs are made again")
         values = json.loads(task.path.read_text("utf-8"))
         if values.pop("fingerprint") == task.fingerprint:
             found = _song_result(values)
-            return SongResult(found.song, found.seconds, found.silent, found.runs[: task.runs])
+            return replace(found, runs=found.runs[: task.runs])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not whole: to be computed
     return SongResult(task.song.name, 0.0, dict.fromkeys(STEMS, False), ())
@@ -628,7 +652,8 @@ def _read_song(task: _Task) -> SongResult:
 
 def _song_result(values: dict[str, Any]) -> SongResult:
     runs = tuple(Run(r["seed"], r["seconds"], r["scores"]) for r in values["runs"])
-    return SongResult(values["song"], values["seconds"], values["silent"], runs)
+    data = values.get("data", "")
+    return SongResult(values["song"], values["seconds"], values["silent"], runs, data)
 
 
 def _defined(value: float) -> float | None:

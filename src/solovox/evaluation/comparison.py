@@ -32,6 +32,8 @@ def compare_results(a: Result, b: Result, stem: str = "vocals") -> dict[str, Com
     for name in shared:
         if abs(songs_a[name].seconds - songs_b[name].seconds) > 1e-3:
             raise DataError(f"{name} has another length in {b.name}: is it the same data set?")
+        if songs_a[name].data != songs_b[name].data and songs_a[name].data and songs_b[name].data:
+            raise DataError(f"{name} has other contents in {b.name}; evaluate both on the same")
     found = {}
     for metric in a.metrics(stem):
         pairs = [

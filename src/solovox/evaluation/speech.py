@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -42,9 +43,9 @@ def pesq(reference: ArrayLike, estimate: ArrayLike, sample_rate: int) -> float:
     module = _extra("pesq")
 
     def score(s: NDArray[np.float64], e: NDArray[np.float64]) -> float:
-        # -1 says that no utterance was found: no score, not a bad one.
+        # Below zero are codes, such as that no utterance was found: no score, not a bad one.
         value = float(module.pesq(_RATE, s, e, "wb", on_error=module.PesqError.RETURN_VALUES))
-        return math.nan if value == -1 else value
+        return math.nan if value < 0 else value
 
     return _mean_over_stretches(reference, estimate, sample_rate, score)
 
@@ -68,7 +69,13 @@ def stoi(reference: ArrayLike, estimate: ArrayLike, sample_rate: int) -> float:
     module = _extra("pystoi")
 
     def score(s: NDArray[np.float64], e: NDArray[np.float64]) -> float:
-        return float(module.stoi(s, e, _RATE))
+        with warnings.catch_warnings():
+            # Too little is left between silences: it would warn, and return 1e-5.
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                return float(module.stoi(s, e, _RATE))
+            except RuntimeWarning:
+                return math.nan
 
     return _mean_over_stretches(reference, estimate, sample_rate, score)
 

@@ -39,7 +39,7 @@ class Comparison:
         songs: number of pairs.
         mean: mean difference with its bootstrap interval.
         median: median difference with its bootstrap interval.
-        p_value: two-sided Wilcoxon signed-rank test of no difference; NaN without a pair.
+        p_value: two-sided Wilcoxon signed-rank test of no difference; 1 where no pair differs.
         rank_biserial: effect size from -1 (A above in every song) to 1 (B above in every song).
         cohen: mean difference in units of its standard deviation (Cohen's d_z); NaN below two songs
             or where all differences are equal.

@@ -14,6 +14,7 @@ study.md and study.png. Scores are means over songs.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,14 @@ from solovox.coding import Coder
 from solovox.data.index import find_songs, read_pair
 from solovox.errors import DataError, ModelError
 from solovox.evaluation.bss import bss_eval
-from solovox.evaluation.metrics import lsd, mel_mae, mel_mae_db, multi_resolution_stft, usdr
+from solovox.evaluation.metrics import (
+    is_silent,
+    lsd,
+    mel_mae,
+    mel_mae_db,
+    multi_resolution_stft,
+    usdr,
+)
 from solovox.evaluation.peers import PEERS
 from solovox.evaluation.report import pyplot, table
 from solovox.model import SeparationModel
@@ -36,6 +44,8 @@ from solovox.networks.latent_unet import INJECTED
 from solovox.presets import build_model
 from solovox.separator import STEMS, Separator
 from solovox.stems import RULES
+
+log = logging.getLogger("solovox")
 
 Audio = npt.NDArray[np.float32]
 Row = dict[str, float | str]
@@ -134,7 +144,7 @@ class Study:
 
 
 def read_clips(songs: Path, excerpt: float | None = None) -> list[Clip]:
-    """The songs of a folder, or `excerpt` seconds from the middle of each.
+    """The songs of a folder, or `excerpt` seconds from the middle of each, in which somebody sings.
 
     Raises:
         DataError: if there is none with vocals and accompaniment.
@@ -146,7 +156,11 @@ def read_clips(songs: Path, excerpt: float | None = None) -> list[Clip]:
             if excerpt is not None:
                 frames = min(frames, round(excerpt * song.sample_rate))
             start = (song.frames - frames) // 2
-            clips.append(Clip(song.name, *read_pair(song, start, frames), song.sample_rate))
+            clip = Clip(song.name, *read_pair(song, start, frames), song.sample_rate)
+            if is_silent(clip.vocals):
+                log.warning("%s is left out: nobody sings there", song.name)
+            else:
+                clips.append(clip)
     if not clips:
         raise DataError(f"{songs}: no song has vocals and accompaniment; name another folder")
     return clips

@@ -57,6 +57,17 @@ class Material:
 SeparateSong = Callable[[Material, int], Stems]
 """(material, seed) -> {"vocals", "accompaniment"}, each [2, samples]."""
 
+CODE = (
+    "*.py",
+    "codecs/*.py",
+    "diffusion/*.py",
+    "networks/*.py",
+    "data/index.py",
+    *(f"evaluation/{name}.py" for name in ("benchmark", "bss", "metrics", "oracles", "peers")),
+    *(f"evaluation/{name}.py" for name in ("spectra", "speech", "systems")),
+)
+"""Where stems and scores come from, below the package."""
+
 
 class System(ABC):
     """Something to evaluate."""
@@ -92,6 +103,14 @@ class System(ABC):
     @abstractmethod
     def open(self) -> SeparateSong:
         """Load what it takes and return what separates songs."""
+
+
+@lru_cache
+def code_digest() -> str:
+    """Return a hash of the code that stems and scores come from."""
+    package = Path(__file__).parents[1]
+    files = sorted(path for pattern in CODE for path in package.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -289,8 +308,17 @@ class ModelSystem(System):
         return 5 if self.random and self.settings.get("eta") else 1
 
     def version(self, song: Song) -> str:
+        import torch
+
+        from solovox.precision import resolve
+        from solovox.separator import find_device
+
         # The configuration holds a digest of the weights.
-        return hashlib.sha256(json.dumps(self._config()).encode()).hexdigest()[:16]
+        config = self._config()
+        device = find_device(self.device)
+        precision = resolve(device, config.get("precision", "auto"))
+        facts = [config, torch.__version__, device.type, precision]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def open(self) -> SeparateSong:
         from solovox.separator import Separator
