@@ -95,6 +95,8 @@ def test_unusable_songs_are_listed_and_the_others_reported(pairs: Path) -> None:
     report = check(pairs)
     assert [song.name for song in report.songs] == ["A"]
     assert len(report.unusable) == 3
+    (pairs / "weights.json").write_text('{"B": 2}')  # the weight of one that is left out
+    assert len(check(pairs).unusable) == 3
     for line, part in zip(report.unusable, ("77", "no vocals", "16000 Hz"), strict=True):
         assert part in line and len(line.splitlines()) == 1
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import pickle
 import tarfile
 import tracemalloc
@@ -68,6 +69,12 @@ def test_a_stopped_run_goes_on(sources: Path, shards: Path) -> None:
     assert (shards / "shard-000000.tar").stat().st_mtime_ns == kept
     with pytest.raises(DataError, match="of other songs or settings"):
         write_shards(sources, shards, replace(CUT, pieces=5))
+
+
+def test_shards_of_songs_that_were_made_anew_are_not_taken(sources: Path, shards: Path) -> None:
+    os.utime(next(sources.rglob("vocals.*")), (1, 1))
+    with pytest.raises(DataError, match="of other songs or settings"):
+        write_shards(sources, shards, CUT)
 
 
 # webdataset leaves it to the garbage collector to close the files that it has read.

@@ -1,9 +1,11 @@
 """A run that was killed and resumed is the run that was not, bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,17 @@ def test_validation_that_was_killed_is_made_up_for(
     assert list(resumed.scores) == [4, 8]
     assert_same_state(tmp_path / "whole/best.safetensors", tmp_path / "cut/best.safetensors")
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "cut")
+
+
+def test_scores_on_other_songs_are_no_measure(songs: Path, tmp_path: Path) -> None:
+    run = tiny_run(songs)
+    train(run, tmp_path / "run")
+    other = shutil.copytree(songs / "valid", tmp_path / "valid")
+    first = next(path for path in other.iterdir() if path.is_dir())
+    first.rename(other / "another")
+    trainer = Trainer(replace(run, valid=str(other)), tmp_path / "run", workers=0)
+    trainer.resume()
+    assert trainer.scores == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

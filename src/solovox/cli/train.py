@@ -37,7 +37,7 @@ COUNT = click.IntRange(1)
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in OUT, if there is one.")
 @click.option("--init", metavar="MODEL", help="Start from this model's weights (fine-tuning).")
-@click.option("--max-steps", type=COUNT, help="Steps in all; the recipe's stages shrink with it.")
+@click.option("--max-steps", type=COUNT, help="Steps in all; a new run's stages shrink with it.")
 @click.option("--batch-size", type=COUNT, help="Chunks a step, over all processes.")
 @click.option(
     "--accumulate", type=COUNT, help="Parts of a batch, one after the other: less memory."

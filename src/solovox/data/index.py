@@ -143,6 +143,7 @@ def find_songs(root: str | Path, on_fault: Callable[[DataError], None] | None = 
     """
     root = Path(root)
     songs: list[Song] = []
+    faults = 0
     for found in _scan(root):
         try:
             song = found()
@@ -156,13 +157,14 @@ def find_songs(root: str | Path, on_fault: Callable[[DataError], None] | None = 
             if on_fault is None:
                 raise
             on_fault(fault)
+            faults += 1
     if not songs:
         raise DataError(f"{root}: no songs found; a song is a folder with vocals.wav + mixture.wav")
     if not any(VOCALS in song.stems for song in songs):
         raise DataError(f"{root}: no vocals among {len(songs)} files; a stem must be called vocals")
     if not any(song.stems.keys() - {VOCALS} for song in songs):
         raise DataError(f"{root}: vocals only; add a mixture, an accompaniment or other music")
-    return _weighted(sorted(songs, key=lambda song: song.name), root)
+    return _weighted(sorted(songs, key=lambda song: song.name), root, strict=not faults)
 
 
 def read_pair(song: Song, start: int, frames: int) -> tuple[Audio, Audio]:
@@ -339,7 +341,7 @@ def _song(place: Path, root: Path, stems: Mapping[str, tuple[Path, ...]]) -> Son
     return Song(name if name != "." else place.resolve().name, dict(stems), first[1], first[0])
 
 
-def _weighted(songs: list[Song], root: Path) -> list[Song]:
+def _weighted(songs: list[Song], root: Path, strict: bool) -> list[Song]:
     """The songs with the weights of weights.json, if there is one: in the folder itself, or above.
 
     A file in the folder names the songs ("SONG"), one in the folder above also the split
@@ -356,7 +358,7 @@ def _weighted(songs: list[Song], root: Path) -> list[Song]:
     else:
         return songs
     unknown = weights.keys() - {song.name for song in songs}
-    if unknown:
+    if unknown and strict:  # else it may be the weight of a song that was left out
         raise DataError(
             f"{path}: a weight for {prefix}{min(unknown)}, which is not there; mend the name"
         )

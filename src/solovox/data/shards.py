@@ -238,13 +238,12 @@ def _plan(songs: Sequence[Song], config: ShardConfig) -> list[_Piece]:
 
 
 def _stamp(songs: Sequence[Song], config: ShardConfig) -> str:
-    """A digest of all that decides what is written."""
+    """A digest of all that decides what is written; files are known by size and time."""
     digest = hashlib.sha256(json.dumps(asdict(config)).encode())
     for song in songs:
-        sizes = {
-            stem: [Path(str(p)).stat().st_size for p in paths] for stem, paths in song.stems.items()
-        }
-        facts = (song.name, song.frames, song.sample_rate, song.weight, sizes)
+        found = {stem: [Path(str(p)).stat() for p in paths] for stem, paths in song.stems.items()}
+        files = {stem: [(s.st_size, s.st_mtime_ns) for s in stats] for stem, stats in found.items()}
+        facts = (song.name, song.frames, song.sample_rate, song.weight, files)
         digest.update(json.dumps(facts).encode())
     return digest.hexdigest()
 

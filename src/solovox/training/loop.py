@@ -86,8 +86,10 @@ class Trainer:
         """
         if (self.out / LAST).exists():
             self.step = load_state(self.out / LAST, self.model, self.ema.module, self.optimizer)
+            names = set(song_names(self.valid)) if self.valid is not None else set()
             for line in read_log(self.out, self.step):
-                if "usdr" in line:
+                # Scores on other songs are no measure for these.
+                if "usdr" in line and line.get("songs", {}).keys() <= names:
                     self.scores[line["step"]] = _comparable(line["usdr"])
 
     def run(self) -> bool:
