@@ -32,13 +32,17 @@ format: $(VENV)/installed-dev ## format the code, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev $(VENV)/installed-bench ## print the table of speed beside other separators (some ten minutes), or others: BENCH='benchmarks/*.py'
+bench: $(VENV)/installed-dev $(VENV)/installed-bench $(VENV)/installed-openunmix ## print the table of speed beside other separators (some ten minutes), or others: BENCH='benchmarks/*.py'
 	set -e; for benchmark in $(BENCH); do \
 		echo; echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
 
 clean: ## remove the virtual environment and what tools left behind
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/installed-openunmix: $(VENV)/installed-bench # it asks for torchaudio, and needs none
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps openunmix
+	@touch $@
 
 # What is installed: an empty file for each extra, made anew when the versions change.
 $(VENV)/installed-%: pyproject.toml constraints.txt

@@ -28,7 +28,7 @@ from solovox import Separator, read_audio
 from solovox.allocation import keep_memory
 from solovox.checkpoint import load_model
 from solovox.errors import SolovoxError
-from solovox.evaluation.metrics import lsd, usdr
+from solovox.evaluation.metrics import is_silent, lsd, usdr
 from solovox.model import SeparationModel
 from solovox.presets import QUALITIES
 
@@ -87,7 +87,11 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
     """Print a table of settings."""
     keep_memory()
     torch.set_num_threads(1)
-    excerpts = [excerpt(folder, seconds) for folder in sorted(songs.iterdir()) if folder.is_dir()]
+    folders = [folder for folder in sorted(songs.iterdir()) if folder.is_dir()]
+    excerpts = [excerpt(folder, seconds) for folder in folders]
+    for folder, (vocals, _, _) in zip(folders, excerpts, strict=True):
+        if is_silent(vocals):
+            raise click.ClickException(f"{folder.name}: nobody sings in its middle; leave it out")
     table = Table(title=f"{model}, {len(excerpts)} songs of {seconds:g} s")
     for heading in (
         "setting",
@@ -121,7 +125,7 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
                 exactly = exact.separate(mixture, rate)["vocals"]
                 apart.append(decibels(exactly, exactly - found))
                 change.append(scores[-1] - usdr(vocals, exactly))
-        minutes = seconds * len(excerpts) / 60
+        minutes = sum(vocals.shape[1] / rate for vocals, _, rate in excerpts) / 60
         passes = separator.sampling.steps * separator.sampling.takes
         cells = (np.mean(scores), np.nanmean(distances), cpu / minutes)
         table.add_row(

@@ -11,18 +11,23 @@ the best of its rounds counts. CPU seconds (of all threads) are the steadier col
 that does other work. A row whose work is many times the same, as T = 50, is a sum: what is called
 n times is timed once a round, printed below the row as "once", and counted n times. Peers come from
 the extra `bench`, with random weights but for Spleeter's, which changes nothing about their time.
-Open-Unmix asks for torchaudio, which goes with no torch of today; its network needs none:
-`pip install --no-deps openunmix`.
+Open-Unmix asks for torchaudio, which goes with no torch of today; its network needs none, so
+`make bench` installs it by `pip install --no-deps openunmix`.
+
+What pads its input does more than the seconds ask for: 12 s are one chunk of 13.65 s for the small
+models, three segments of 7.8 s for HTDemucs and two of 11.9 s for Spleeter. `--seconds 240` is a
+whole song.
 
 MSDM (Mariani et al. 2023, arXiv 2302.02257) has the size of its published configuration, 405 M
-parameters. It separates 11.9 s of *mono* at 22 kHz: left and right take twice the row's time. Its
-sampler calls the network once a step and resampling round: 150 times in the paper's count, 300
-times as its evaluation is configured (150 steps, `num_resamples: 2`). Its authors run it in fp32;
-the row in bf16 is ours.
+parameters. It separates 11.9 s of *mono* at 22 kHz, so a call is of left and right as a batch of
+two; the row in mono is of one. Its sampler calls the network once a step and resampling round: 150
+times in the paper's count, 300 times as its evaluation is configured (150 steps, `num_resamples:
+2`). Its authors run it in fp32; the row in bf16 is ours.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import resource
@@ -41,7 +46,8 @@ from typing import Any
 import click
 import numpy as np
 
-RATE, SECONDS = 44_100, 12
+RATE = 44_100
+SECONDS = 12.0  # of stereo that all rows separate; `--seconds` changes it
 STEPS = 50
 
 Part = tuple[str, int, Callable[[], Any]]
@@ -51,7 +57,8 @@ Parts = list[Part]
 
 def noise() -> np.ndarray:
     """Stereo noise of the length that all rows separate."""
-    return (0.1 * np.random.default_rng(0).standard_normal((2, SECONDS * RATE))).astype("float32")
+    samples = np.random.default_rng(0).standard_normal((2, round(SECONDS * RATE)))
+    return (0.1 * samples).astype("float32")
 
 
 def bundled(name: str, quality: str, backend: str = "torch") -> Parts:
@@ -80,7 +87,7 @@ def paper(name: str, backend: str = "torch", *, plain: bool = False) -> Parts:
     precision = "fp32" if plain else resolve(torch.device("cpu"))
     model = BACKENDS[backend](build_model(name).eval(), precision)
     chunk = model.config.chunk
-    chunks = ChunkPlan.of(chunk, model.config.overlap).count(SECONDS * RATE)
+    chunks = ChunkPlan.of(chunk, model.config.overlap).count(round(SECONDS * RATE))
     mixture, x = 0.1 * torch.randn(1, 2, chunk), torch.randn(1, 2, chunk)
     if plain:
         for module in (conditioning, generating, unet):
@@ -102,7 +109,7 @@ def paper(name: str, backend: str = "torch", *, plain: bool = False) -> Parts:
     return [("conditioner", chunks, condition), ("generator", chunks * STEPS, step)]
 
 
-def msdm(precision: str) -> Parts:
+def msdm(precision: str, channels: int = 2) -> Parts:
     import torch
     from audio_diffusion_pytorch import AudioDiffusionModel
 
@@ -115,14 +122,15 @@ def msdm(precision: str) -> Parts:
         use_attention_bottleneck=True, diffusion_sigma_distribution=None,
         diffusion_sigma_data=0.2, diffusion_dynamic_threshold=0.0,
     ).eval()  # fmt: skip
-    x = torch.randn(1, 4, 262_144)
+    x = torch.randn(channels, 4, 262_144)
+    rounds = math.ceil(SECONDS / 12)
 
     @torch.inference_mode()
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             model.diffusion.denoise_fn(x, sigma=0.5)
 
-    return [("call", 150, step)]
+    return [("call", 150 * rounds, step)]
 
 
 def htdemucs() -> Parts:
@@ -253,16 +261,19 @@ ROWS: dict[str, Row] = {
     "DIFF_DMX_PLAIN, T = 50, openvino": Row(
         "papers", lambda: paper("diff-dmx-plain", "openvino"), "DIFF_DMX_PLAIN, T = 50"
     ),
-    "MSDM x 150, mono": Row("papers", lambda: msdm("fp32")),
-    "MSDM x 150, mono, bf16": Row("papers", lambda: msdm("bf16"), "MSDM x 150, mono"),
+    "MSDM x 150": Row("papers", lambda: msdm("fp32")),
+    "MSDM x 150, bf16": Row("papers", lambda: msdm("bf16"), "MSDM x 150"),
+    "MSDM x 150, mono": Row("papers", lambda: msdm("fp32", 1)),
     "DIFF_DMX's convolutions, bf16": Row("rates", convolutions),
     BF16: Row("rates", lambda: products("bfloat16")),
     FP32: Row("rates", lambda: products("float32")),
 }
 
 
-def serve(name: str, threads: int, pipe: Any) -> None:
+def serve(name: str, threads: int, seconds: float, pipe: Any) -> None:
     """In a process of its own: make the row's parts, and time them whenever asked."""
+    global SECONDS
+    SECONDS = seconds
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -273,7 +284,7 @@ def serve(name: str, threads: int, pipe: Any) -> None:
     try:
         parts = ROWS[name].build()
     except ImportError as error:
-        pipe.send(f"needs {error.name}: pip install 'solovox[bench]'")
+        pipe.send(f"needs {error.name}; `make bench` installs it")
         return
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     work = []
@@ -302,7 +313,7 @@ def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int
 def worker(name: str, threads: int) -> Iterator[Any]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(name, threads, there), daemon=True)
+    process = context.Process(target=serve, args=(name, threads, SECONDS, there), daemon=True)
     process.start()
     there.close()
     try:
@@ -342,7 +353,7 @@ class Found:
 
 def take_turns(names: list[str], rounds: int | None, threads: int) -> None:
     """Measure some rows, and print the table, part by part as it is measured."""
-    print(f"{SECONDS} s of stereo, {threads} threads\n")
+    print(f"{SECONDS:g} s of stereo, {threads} threads\n")
     print_line("", "CPU s", "seconds", "GFLOP", "GFLOP/CPU s", "of bf16", "peak MiB")
     found: dict[str, Found] = {}
     for part, usual in ROUNDS.items():
@@ -437,6 +448,7 @@ def start_up() -> None:
 @click.option("--threads", default=2, show_default=True)
 @click.option("--minutes", type=float, multiple=True, help="Time songs of these lengths.")
 @click.option("--quality", default="fast", show_default=True, help="For --minutes.")
+@click.option("--seconds", default=12.0, show_default=True, help="Of stereo, for the rows.")
 @click.option("--start-up", "starts", is_flag=True, help="Time the start of commands.")
 def main(
     parts: tuple[str, ...],
@@ -446,9 +458,12 @@ def main(
     minutes: tuple[float, ...],
     quality: str,
     starts: bool,
+    seconds: float,
 ) -> None:
     """Print one table of time, work and memory; without options, also the growth with length and
     the time to start."""
+    global SECONDS
+    SECONDS = seconds
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads are not to count as work
     everything = not (parts or only or minutes or starts)
     names = [
