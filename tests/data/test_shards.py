@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import pickle
+import shutil
 import tarfile
 import tracemalloc
 from collections import Counter
@@ -153,6 +154,10 @@ def test_an_address_is_fetched_archive_by_archive(
     assert [path.name for path in cache.glob("*.tar")] == []
     torch.testing.assert_close(remote[0], local[0], rtol=0, atol=0)
     assert len(list(cache.glob("*.tar"))) == 1
+    shutil.rmtree(out)
+    write_shards(sources, out, replace(CUT, format=suffix, pieces=5))
+    remote = ShardChunks(f"pipe:cat {out}", PLAIN, cache=cache)  # drops copies of the old archives
+    torch.testing.assert_close(remote[0], ShardChunks(out, PLAIN)[0], rtol=0, atol=0)
     for path in out.glob("*.tar"):
         path.rename(path.with_suffix(".moved"))
     torch.testing.assert_close(remote[0], remote[0], rtol=0, atol=0)

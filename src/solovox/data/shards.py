@@ -337,8 +337,16 @@ class _Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / f".{name}.lock"):
                 if anew or not path.is_file():
+                    before = path.read_bytes() if path.is_file() else None
                     self._download(name, path)
+                    if name == INDEX and before not in (None, path.read_bytes()):
+                        self._forget_archives()
         return path
+
+    def _forget_archives(self) -> None:
+        """Remove the copies of archives: they are of another index."""
+        for copy in self.folder.glob("*.tar"):
+            copy.unlink()
 
     def _download(self, name: str, path: Path) -> None:
         import webdataset
