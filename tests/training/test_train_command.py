@@ -82,9 +82,20 @@ def test_from_songs_to_a_model_that_separates(new_run: list[object], tmp_path: P
     stems = Separator(model).separate(mixture, RATE)
     assert np.isfinite(stems["vocals"]).all()
     card = (tmp_path / "model/README.md").read_text()
-    for text in ("# hiss", "license: CC0-1.0", "Made of noise.", "| song0 |", "| **mean** |"):
+    texts = ("# hiss", "license: CC0-1.0", "Made of noise.", "| song0 |", "| **mean** |")
+    for text in (*texts, "Computed in bf16, the vocals of a chunk of song0 are"):
         assert text in card
     assert str(tmp_path) not in card and "## Limits" in card and '"batch_size": 2' in card
+
+
+def test_a_model_that_bf16_would_spoil_computes_in_fp32(
+    new_run: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert solovox(*new_run, "--max-steps", 1).exit_code == 0
+    monkeypatch.setattr("solovox.training.export.APART", 500.0)
+    assert solovox("export", tmp_path / "run", tmp_path / "model").exit_code == 0
+    assert load_model(tmp_path / "model").config.precision == "fp32"
+    assert "the model computes in fp32" in (tmp_path / "model/README.md").read_text()
 
 
 def test_run_folder_is_not_overwritten_but_resumed(new_run: list[object], tmp_path: Path) -> None:
