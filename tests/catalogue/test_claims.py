@@ -100,6 +100,21 @@ def test_a_number_that_is_another_process_now_is_not_the_holder(out):
     assert Claims(out).take(0) is not None
 
 
+def test_a_driver_with_the_number_of_a_dead_one_keeps_its_own_scratch(out):
+    for shard in (0, 1):  # held when a container with a fixed name was killed
+        Claims(out).take(shard)
+        name = out.names(f"claims/{shard:05d}")[0]
+        out.write(name, json.dumps({**json.loads(out.read(name)), "began": "1"}).encode())
+    worker = Folder(out.url, f"{out.owner}.0")
+    for folder in (out, worker):
+        folder.scratch.mkdir(parents=True, exist_ok=True)
+        (folder.scratch / "stem").touch()
+    assert Claims(out).take(0) is not None
+    assert Claims(out).take(1) is not None
+    assert (out.scratch / "stem").exists()
+    assert (worker.scratch / "stem").exists()
+
+
 def test_a_claim_that_cannot_be_read_is_somebodys(out):
     out.write("claims/00000/000000.json", b"{")
     assert Claims(out).take(0) is None

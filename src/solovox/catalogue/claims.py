@@ -102,8 +102,10 @@ class Claims:
             if not self._is_over(shard, data, state):
                 return None
             tries = {str(song): int(count) for song, count in state.get("tries", {}).items()}
-            if not state.get("free") and state.get("host") == socket.gethostname():
-                clear_scratch(self._folder, str(state.get("owner")))
+            owner = str(state.get("owner"))
+            here = not state.get("free") and state.get("host") == socket.gethostname()
+            if here and owner != self._folder.owner:  # numbers are used again: that is in use now
+                clear_scratch(self._folder, owner)
         number = int(Path(names[-1]).stem) + 1 if names else 0
         claim = Claim(self._folder, shard, number, tries)
         if not claim.create():
