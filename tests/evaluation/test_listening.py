@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import socket
 import threading
@@ -327,6 +329,30 @@ class TestServer:
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(server, "GET", path)
         assert refused.value.code == 404
+
+    def test_a_full_disk_is_said_and_leaves_nothing_behind(
+        self, server: ListeningServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        listener = ask(server, "POST", "api/listeners")["listener"]
+        path = f"api/listeners/{listener}"
+        state = ask(server, "GET", path)
+
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        for method, where in (("PUT", path), ("POST", "api/listeners")):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(server, method, where, said(state, 1, 50))
+            assert refused.value.code == 507
+        assert os.listdir(server.folder / "results") == [f"{listener}.json"]
+        assert ask(server, "GET", path)["said"]["revision"] == 0
+        monkeypatch.undo()
+        assert ask(server, "PUT", path, said(state, 1, 50))["revision"] == 1
+
+    def test_a_port_that_cannot_be_is_one_line(self, server: ListeningServer) -> None:
+        with pytest.raises(SolovoxError, match=r"port 99999 .*65535.*; choose another --port"):
+            ListeningServer(server.folder, port=99999)
 
     def test_a_taken_port_is_one_line(self, server: ListeningServer) -> None:
         with pytest.raises(SolovoxError, match="choose another --port"):

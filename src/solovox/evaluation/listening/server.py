@@ -55,9 +55,10 @@ class ListeningServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         try:
             super().__init__((host, port), _Handler)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else "they go to 65535"
             raise SolovoxError(
-                f"port {port} of {host} cannot be used ({error.strerror}); choose another --port"
+                f"port {port} of {host} cannot be used ({why}); choose another --port"
             ) from error
 
     @property
@@ -147,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/api/listeners":  # navigator.sendBeacon cannot PUT
             self.do_PUT()
         elif self._read() is not None:
-            self._json(self.server.add_listener(), HTTPStatus.CREATED)
+            self._answer(self.server.add_listener, HTTPStatus.CREATED)
 
     def do_PUT(self) -> None:
         body = self._read()
@@ -170,12 +171,23 @@ class _Handler(BaseHTTPRequestHandler):
         if not LISTENER.match(listener) or not self.server.result(listener).is_file():
             self._refuse(HTTPStatus.NOT_FOUND, "no such listener")
             return
+        self._answer(lambda: answer(listener))
+
+    def _answer(
+        self, answer: Callable[[], dict[str, Any]], status: HTTPStatus = HTTPStatus.OK
+    ) -> None:
+        """Send an answer, or why there is none."""
         try:
-            self._json(answer(listener))
+            value = answer()
+        except OSError as error:
+            why = f"the server's disk cannot be used ({error.strerror})"
+            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, why)
         except (
             ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
         ) as error:  # fmt: skip
             self._refuse(HTTPStatus.BAD_REQUEST, f"cannot be understood: {error}")
+        else:
+            self._json(value, status)
 
     def _read(self) -> bytes | None:
         """Return the body, or None where it was refused: unread, of unknown or too great length."""
