@@ -214,7 +214,7 @@ class TestServer:
         listener = ask(server, "POST", "api/listeners")["listener"]
         path = f"api/listeners/{listener}"
         state = ask(server, "GET", path)
-        assert ask(server, "PUT", path, said(state, 3, 70)) == {"revision": 3}
+        assert ask(server, "PUT", path, said(state, 3, 70))["revision"] == 3
         again = ask(server, "GET", path)
         assert again["pages"] == state["pages"]
         assert again["said"]["pages"] == said(state, 3, 70)["pages"]
@@ -225,9 +225,46 @@ class TestServer:
         path = f"api/listeners/{listener}"
         state = ask(server, "GET", path)
         ask(server, "POST", path, said(state, 5, 90))  # as sendBeacon does
-        assert ask(server, "PUT", path, said(state, 4, 10)) == {"revision": 5}
+        assert ask(server, "PUT", path, said(state, 4, 10))["revision"] == 5
         ratings = next(iter(ask(server, "GET", path)["said"]["pages"].values()))["ratings"]
         assert set(ratings.values()) == {90}
+
+    def test_a_window_undoes_nothing_that_was_said_in_another(
+        self, server: ListeningServer
+    ) -> None:
+        listener = ask(server, "POST", "api/listeners")["listener"]
+        path = f"api/listeners/{listener}"
+        state = ask(server, "GET", path)
+
+        def say(window: str, seen: int, revision: int, value: int) -> Any:
+            message = said(state, revision, value) | {"window": window, "seen": seen}
+            return ask(server, "PUT", path, message)
+
+        def there() -> set[int]:
+            pages = ask(server, "GET", path)["said"]["pages"]
+            return {value for page in pages.values() for value in page["ratings"].values()}
+
+        assert say("a", 0, 10, 10) == {"revision": 10, "window": "a"}
+        assert say("b", 10, 11, 20) == {"revision": 11, "window": "b"}
+        # However often the first window counts, it has not seen what the second has said.
+        assert say("a", 10, 70, 30) == {"revision": 11, "window": "b"}
+        assert there() == {20}
+        # An answer that was lost on its way is no other window.
+        assert say("b", 10, 15, 40) == {"revision": 15, "window": "b"}
+        assert there() == {40}
+
+    def test_results_of_earlier_versions_go_on(self, server: ListeningServer) -> None:
+        listener = ask(server, "POST", "api/listeners")["listener"]
+        path = f"api/listeners/{listener}"
+        state = ask(server, "GET", path)
+        ask(server, "PUT", path, said(state, 3, 70))
+        result = json.loads(server.result(listener).read_text("utf-8"))
+        del result["window"]
+        server.result(listener).write_text(json.dumps(result), "utf-8")
+        kept = said(state, 5, 80)  # by a browser, from before as well
+        assert ask(server, "PUT", path, kept) == {"revision": 5, "window": ""}
+        new = said(state, 6, 90) | {"window": "a", "seen": 5}
+        assert ask(server, "PUT", path, new) == {"revision": 6, "window": "a"}
 
     def test_many_at_once_leave_the_newest(self, server: ListeningServer) -> None:
         listener = ask(server, "POST", "api/listeners")["listener"]
@@ -345,7 +382,7 @@ class TestServer:
             with pytest.raises(urllib.error.HTTPError) as refused:
                 ask(server, method, where, said(state, 1, 50))
             assert refused.value.code == 507
-        assert os.listdir(server.folder / "results") == [f"{listener}.json"]
+        assert [p.name for p in server.result("").parent.iterdir()] == [f"{listener}.json"]
         assert ask(server, "GET", path)["said"]["revision"] == 0
         monkeypatch.undo()
         assert ask(server, "PUT", path, said(state, 1, 50))["revision"] == 1

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,20 @@ def listener_file(page: Any, server: ListeningServer) -> Path:
     return server.result(page.evaluate("listening.study.listener"))
 
 
+def rated(file: Path, value: int) -> set[str]:
+    """Which versions the server knows to have been given this rating."""
+    pages = json.loads(file.read_text("utf-8"))["pages"].values()
+    return {token for page in pages for token, there in page["ratings"].items() if there == value}
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something outside the page is true."""
+    end = time.monotonic() + SLOW / 1000
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def rate(page: Any, names: dict[str, str], ratings: dict[str, int]) -> None:
     """Hear and rate every version of the page that is shown, by keyboard alone."""
     tokens = page.evaluate("listening.study.pages[listening.said.current].stimuli")
@@ -61,6 +76,16 @@ def rate(page: Any, names: dict[str, str], ratings: dict[str, int]) -> None:
         step = "ArrowLeft" if value > 50 else "ArrowRight"
         for _ in range(100 - value if value > 50 else value):
             page.keyboard.press(step)
+
+
+def drag(page: Any, version: int, values: Iterable[int], then: str = "") -> None:
+    """Move a slider, faster than the page sends what is said; `then` is done at once after it."""
+    page.evaluate(
+        "([n, values, then]) => { const e = document.querySelectorAll('#stimuli input')[n - 1];"
+        "for (const v of values) { e.value = v; e.dispatchEvent(new Event('input')); }"
+        "if (then) location.assign(then); }",
+        [version, list(values), then],
+    )
 
 
 def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
@@ -105,10 +130,26 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     until(page, "() => listening.player.level() < 0.001")
     page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
 
-    # A reload loses nothing, whether what was said has been sent or not.
-    page.keyboard.press("1")
-    page.reload()
+    # A page that is left at once sends what it has not sent yet.
+    file = listener_file(page, server)
+    drag(page, 1, [51], then="about:blank")
+    page.wait_for_url("about:blank", timeout=SLOW)
+    eventually(lambda: first in rated(file, 51))
+    page.goto(server.url)
     page.wait_for_selector("#begin:visible", timeout=SLOW)
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    # What could not be sent is kept for the next page.
+    context.set_offline(True)
+    drag(page, 1, [ratings[names[first]]])
+    page.close()
+    assert first in rated(file, 51)
+    context.set_offline(False)
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    assert first in rated(file, ratings[names[first]])
     page.click("#begin")
     page.wait_for_selector("#page:visible", timeout=SLOW)
     shown = page.evaluate("[...document.querySelectorAll('#stimuli output')].map(o => o.value)")
@@ -236,7 +277,11 @@ def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser
     said = json.loads(server.result(listener).read_text("utf-8"))
     assert [100] in [list(p["ratings"].values()) for p in said["pages"].values()]
 
-    # The same listener in two windows: the older one says that it is, and undoes nothing.
+    # The same listener in two windows: the older one says that it is, and undoes nothing, however
+    # much it counts by the steps of a slider.
+    page.click("#begin")
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
     other = context.new_page()
     other.goto(server.url)
     other.wait_for_selector("#begin:visible", timeout=SLOW)
@@ -246,9 +291,15 @@ def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser
         other.keyboard.press(key)
         other.keyboard.press("End")
     other.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
-    page.click("#begin")
+    page.bring_to_front()
+    drag(page, 3, range(1, 61))
     page.wait_for_selector("text=goes on in another window", timeout=SLOW)
+    assert page.evaluate("listening.said.revision") > other.evaluate("listening.said.revision")
     listener = page.evaluate("listening.study.listener")
     said = json.loads(server.result(listener).read_text("utf-8"))
     assert sum(len(p["ratings"]) for p in said["pages"].values()) == 2
+    # Nor does its copy, which is newer by number, when it is opened again.
+    page.reload()
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    assert page.evaluate("listening.said.pages") == said["pages"]
     context.close()

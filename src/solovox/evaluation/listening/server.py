@@ -6,9 +6,11 @@
     GET  /api/listeners/NAME    the study in the listener's order, and all that was said so far
     PUT  /api/listeners/NAME    what has been said; written to disk before the answer
 
-A listener's page sends its whole state whenever it changes, with a revision that only grows. An
-older revision never replaces a newer one, so no answer is lost when a page is reloaded or messages
-arrive out of order. Standard library only: nothing to install on the machine of the test.
+A listener's page sends its whole state whenever it changes, with a revision that only grows, the
+name of its window, and the last revision on disk that it has seen. An older revision never replaces
+a newer one, nor does a window replace what another has said since, so no answer is lost when a page
+is reloaded, messages arrive out of order, or the test goes on in another window. Standard library
+only: nothing to install on the machine of the test.
 """
 
 from __future__ import annotations
@@ -95,14 +97,17 @@ class ListeningServer(ThreadingHTTPServer):
         }
 
     def save(self, listener: str, said: dict[str, Any]) -> dict[str, Any]:
-        """Return the revision that is on disk once this one has been taken, or found too old."""
+        """Return whose revision is on disk once this one has been taken, or found too old."""
         clean = self._check(said)
+        seen = clean.pop("seen")
         with self.lock:
             there = json.loads(self.result(listener).read_text("utf-8"))
-            if clean["revision"] > there["revision"]:
+            there.setdefault("window", "")  # earlier versions had none
+            goes_on = clean["window"] == there["window"] or seen == there["revision"]
+            if clean["revision"] > there["revision"] and goes_on:
                 there |= clean | {"saved": _now()}
                 write_json(self.result(listener), there)
-            return {"revision": there["revision"]}
+            return {"revision": there["revision"], "window": there["window"]}
 
     def _check(self, said: dict[str, Any]) -> dict[str, Any]:
         """Return what a listener may say, and nothing else of what was sent."""
@@ -122,6 +127,8 @@ class ListeningServer(ThreadingHTTPServer):
         answers = {str(k)[:40]: str(v)[:2000] for k, v in list(said["answers"].items())[:20]}
         return {
             "revision": int(_within(said["revision"], 2**53 - 1)),  # what a browser counts to
+            "seen": int(_within(said.get("seen", 0), 2**53 - 1)),
+            "window": str(said.get("window", ""))[:40],
             "current": int(_within(said["current"], len(self.study.pages))),
             "finished": bool(said["finished"]),
             "pages": pages,

@@ -1,14 +1,17 @@
 // The page of a listening test. No library, no network but its own server.
 //
 // State: `said` is all that the listener has said. It is kept in localStorage and sent to the
-// server whenever it changes; its revision only grows, and the newer of the two copies wins when
-// the page is opened again.
+// server whenever it changes, with a revision that only grows. `window` names this page and `seen`
+// is the last revision that the server has said to have: by them it refuses a page that does not
+// know what was said in another window since. It is the server, too, that chooses between its copy
+// and the one that is kept when the page is opened again.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const KEY = "solovox-listening " + location.origin + location.pathname;
 const LABELS = ["Bad", "Poor", "Fair", "Good", "Excellent"];
-const SECTIONS = ["loading", "intro", "page", "end", "thanks"];
+const SECTIONS = ["loading", "intro", "page", "end", "thanks", "elsewhere"];
+const WINDOW = Math.random().toString(36).slice(2);
 const SWITCH = 0.015; // seconds of the crossfade from one version to another
 const SHORTEST = 0.5; // seconds of the shortest part that is repeated
 
@@ -126,8 +129,10 @@ async function fetchRest() { // so that a lost connection does not stop the test
 // ---- saving ------------------------------------------------------------------------------------
 
 let dirty = false, sending = false, timer = 0;
+let stale = false; // the test goes on in another window: nothing of this one counts any more
 
 function changed() {
+  if (stale) return;
   said.revision += 1;
   localStorage.setItem(KEY, JSON.stringify({ listener: study.listener, said }));
   dirty = true;
@@ -136,23 +141,35 @@ function changed() {
   timer = setTimeout(send, 200);
 }
 
+async function put(listener, what) { // → what the server has, or the status and error if it refuses
+  const answer = await fetch("api/listeners/" + listener, {
+    method: "PUT", body: JSON.stringify(what), headers: { "Content-Type": "application/json" } });
+  if (answer.ok) return answer.json();
+  const { error } = await answer.json().catch(() => ({}));
+  return { status: answer.status, error: error ?? `the server answers ${answer.status}` };
+}
+
 async function send() {
-  if (sending || !dirty) return;
+  if (sending || !dirty || stale) return;
   sending = true;
   dirty = false;
-  const sent = said.revision;
+  let trouble = "";
   try {
-    const answer = await fetch("api/listeners/" + study.listener, {
-      method: "PUT", body: JSON.stringify(said), headers: { "Content-Type": "application/json" } });
-    if (!answer.ok) throw new Error(await answer.text());
-    const { revision } = await answer.json();
-    if (revision > sent) show("This test goes on in another window: reload this one", true);
-    else if (!dirty) show("Saved");
+    const there = await put(study.listener, said);
+    if (there.error) trouble = `Kept in this browser, not saved: ${there.error}`;
+    else if (there.window !== WINDOW) stale = true;
+    else said.seen = there.revision;
   } catch {
-    dirty = true;
-    show("No connection: kept in this browser, not sent yet", true);
+    trouble = "No connection: kept in this browser, not sent yet";
   }
   sending = false;
+  if (stale) {
+    show("Not saved", true);
+    return section("elsewhere");
+  }
+  dirty ||= trouble !== "";
+  if (trouble) show(trouble, true);
+  else if (!dirty) show("Saved");
   if (dirty) { clearTimeout(timer); timer = setTimeout(send, 1500); }
 }
 
@@ -162,7 +179,8 @@ function show(text, waiting = false) {
 }
 
 addEventListener("pagehide", () => {
-  if (study && dirty) navigator.sendBeacon("api/listeners/" + study.listener, JSON.stringify(said));
+  if (stale || !(dirty || sending)) return;
+  navigator.sendBeacon("api/listeners/" + study.listener, JSON.stringify(said));
 });
 addEventListener("online", send);
 
@@ -171,6 +189,7 @@ addEventListener("online", send);
 let heard = new Set(), opened = 0, row = [];
 
 function section(name) {
+  if (stale) name = "elsewhere";
   for (const other of SECTIONS) $(other).hidden = other !== name;
   if (name !== "page") player.stop();
   scrollTo(0, 0);
@@ -350,8 +369,9 @@ addEventListener("keydown", (event) => {
 async function begin() {
   const kept = JSON.parse(localStorage.getItem(KEY) ?? "null");
   const fresh = new URLSearchParams(location.search).has("new");
-  if (kept && fresh) { // the listener before may have said what the server does not know
-    await fetch("api/listeners/" + kept.listener, { method: "PUT", body: JSON.stringify(kept.said) });
+  if (kept) { // the page before may have said what the server does not know
+    const { status, error } = await put(kept.listener, kept.said);
+    if (status >= 500) throw new Error(error);
   }
   let answer = kept && !fresh ? await fetch("api/listeners/" + kept.listener) : null;
   // Only a listener whom the server does not know starts anew; other trouble may pass.
@@ -364,13 +384,13 @@ async function begin() {
   study = await answer.json();
   said = study.said;
   delete study.said;
-  if (kept?.listener === study.listener && kept.said.revision > said.revision) said = kept.said;
   said.current ??= 0;
   said.finished ??= false;
+  said.window = WINDOW;
+  said.seen = said.revision;
   document.title = $("title").textContent = study.title;
   localStorage.setItem(KEY, JSON.stringify({ listener: study.listener, said }));
-  dirty = true;
-  await send(); // what this browser knew and the server did not
+  show("Saved");
   section(said.finished ? "thanks" : "intro");
   $("begin").textContent = said.current ? "Go on" : "Begin";
   fetchRest();
