@@ -248,6 +248,35 @@ def test_the_repeated_part_can_be_set(server: ListeningServer, browser: Any) -> 
     page.close()
 
 
+def test_versions_sound_though_the_reference_was_asked_for_before(
+    server: ListeningServer, browser: Any
+) -> None:
+    page = browser.new_page()
+    held: list[Any] = []
+    page.route("**/audio/*", lambda route: held.append(route))
+    page.goto(server.url)
+    page.wait_for_selector("#begin:visible", timeout=SLOW)
+    page.click("#try")
+    page.click("#begin")
+    reference, *versions = page.evaluate(
+        "[listening.study.pages[0].reference, ...listening.study.pages[0].stimuli]"
+    )
+    while not any(versions[-1] in route.request.url for route in held):
+        page.wait_for_timeout(20)
+    for route in [route for route in held if reference in route.request.url]:
+        held.remove(route)
+        route.continue_()
+    page.wait_for_timeout(500)  # the reference is there, the versions are not
+    for route in held:
+        route.continue_()
+    page.wait_for_selector("#page:visible", timeout=SLOW)
+    assert not page.evaluate("listening.player.playing")
+    page.keyboard.press("1")
+    until(page, "t => listening.player.voices.get(t)?.gain.gain.value > 0.99", versions[0])
+    until(page, "() => listening.player.level() > 0.01")
+    page.close()
+
+
 def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser: Any) -> None:
     context = browser.new_context()
     page = context.new_page()

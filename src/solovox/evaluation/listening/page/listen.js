@@ -24,7 +24,7 @@ const encoded = new Map(); // token → file
 const player = {
   context: null, master: null, meter: null,
   buffers: new Map(), voices: new Map(), // token → AudioBuffer; token → {source, gain}
-  current: null, playing: false, started: 0, from: 0, to: 0,
+  current: null, playing: false, started: 0, from: 0, to: 0, loads: 0,
 
   wake() {
     if (!this.context) {
@@ -36,16 +36,20 @@ const player = {
     return this.context.resume();
   },
 
-  async load(tokens) {
+  async load(tokens) { // whether they are there now, and not what was asked for later
+    const load = ++this.loads;
     await this.wake();
-    this.stop();
-    this.buffers.clear();
+    const decoded = new Map();
     await Promise.all(tokens.map(async (token) => {
       const file = await fetched(token);
-      this.buffers.set(token, await this.context.decodeAudioData(file.slice(0)));
+      decoded.set(token, await this.context.decodeAudioData(file.slice(0)));
     }));
+    if (load !== this.loads) return false;
+    this.stop();
+    this.buffers = decoded;
     this.from = 0;
     this.to = Math.min(...[...this.buffers.values()].map((buffer) => buffer.duration));
+    return true;
   },
 
   async play(token) {
@@ -209,7 +213,7 @@ async function turn(to) {
   section("loading");
   const page = study.pages[to];
   try {
-    await player.load([page.reference, ...page.stimuli]);
+    if (!await player.load([page.reference, ...page.stimuli])) return;
   } catch {
     $("loading-text").textContent = "No connection. Trying again…";
     return setTimeout(() => turn(to), 2000);
@@ -338,8 +342,7 @@ $("end-back").addEventListener("click", () => turn(study.pages.length - 1));
 $("try").addEventListener("click", async () => {
   const token = study.pages[0].reference;
   if (player.playing) return player.stop();
-  await player.load([token]);
-  await player.play(token);
+  if (await player.load([token])) await player.play(token);
 });
 $("begin").addEventListener("click", () => turn(Math.min(said.current, study.pages.length)));
 $("finish").addEventListener("click", async () => {
