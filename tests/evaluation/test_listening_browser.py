@@ -177,8 +177,14 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     page.select_option("#headphones", "headphones")
     page.fill("#comment", "R was hard to find")
     picture(page, "listening-end")
+    context.set_offline(True)
     page.click("#finish")
     page.wait_for_selector("#thanks:visible", timeout=SLOW)
+    assert page.inner_text("#thanks") == "Thank you! Not sent yet: leave this page open."
+    page.wait_for_selector("text=No connection", timeout=SLOW)
+    assert "Not sent yet" in page.inner_text("#thanks")
+    context.set_offline(False)
+    page.wait_for_selector("text=you can close this page", timeout=SLOW)
     page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
 
     said = json.loads(listener_file(page, server).read_text("utf-8"))

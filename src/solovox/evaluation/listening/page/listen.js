@@ -180,6 +180,9 @@ async function send() {
 function show(text, waiting = false) {
   $("saved").textContent = text;
   $("saved").classList.toggle("waiting", waiting && text !== "Saving…");
+  $("thanks-text").textContent = text === "Saved"
+    ? "Your ratings are saved; you can close this page."
+    : "Not sent yet: leave this page open.";
 }
 
 addEventListener("pagehide", () => {
