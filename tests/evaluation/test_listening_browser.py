@@ -5,6 +5,7 @@ Needs Playwright and a Chromium, as `browsing` has them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -55,6 +56,10 @@ def rated(file: Path, value: int) -> set[str]:
     """Which versions the server knows to have been given this rating."""
     pages = json.loads(file.read_text("utf-8"))["pages"].values()
     return {token for page in pages for token, there in page["ratings"].items() if there == value}
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -125,8 +130,14 @@ def test_a_whole_session(server: ListeningServer, browser: Any) -> None:
     rate(page, names, ratings)
     assert page.inner_text("#why") == ""
     picture(page, "listening-ratings")
-    page.keyboard.press(" ")
+    page.keyboard.down(" ")
+    page.keyboard.down(" ")  # held down, it acts once
     until(page, "() => !listening.player.playing")
+    page.keyboard.up(" ")
+    # Firefox would click a button that has the focus, unless it is told not to.
+    told = "new KeyboardEvent('keyup', { key: ' ', bubbles: true, cancelable: true })"
+    assert not page.evaluate(f"document.getElementById('reference').dispatchEvent({told})")
+    assert not page.evaluate("listening.player.playing")
     until(page, "() => listening.player.level() < 0.001")
     page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
 
@@ -299,6 +310,15 @@ def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser
     page.keyboard.press("End")
     until(page, "() => Object.keys(listening.said.pages).length === 1")
     page.wait_for_selector("text=No connection", timeout=SLOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        context.set_offline(False)
+        page.wait_for_selector("text=disk cannot be used (No space left on device)", timeout=SLOW)
+    page.wait_for_selector("#saved:text-is('Saved')", timeout=SLOW)
+    context.set_offline(True)
+    page.keyboard.press("2")
+    page.keyboard.press("End")
+    page.wait_for_selector("text=No connection", timeout=SLOW)
     context.set_offline(False)
     page.route("**/api/**", lambda route: route.fulfill(status=503, body="busy"))
     page.reload()
@@ -310,7 +330,7 @@ def test_trouble_and_other_windows_lose_nothing(server: ListeningServer, browser
     page.wait_for_selector("#begin:visible", timeout=SLOW)
     assert page.evaluate("listening.study.listener") != listener
     said = json.loads(server.result(listener).read_text("utf-8"))
-    assert [100] in [list(p["ratings"].values()) for p in said["pages"].values()]
+    assert [100, 100] in [list(p["ratings"].values()) for p in said["pages"].values()]
 
     # The same listener in two windows: the older one says that it is, and undoes nothing, however
     # much it counts by the steps of a slider.

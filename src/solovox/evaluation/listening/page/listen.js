@@ -355,6 +355,11 @@ $("finish").addEventListener("click", async () => {
   section("thanks");
 });
 
+addEventListener("keyup", (event) => { // Firefox clicks a button now, whatever keydown was told
+  const button = event.target.tagName === "BUTTON";
+  if (event.key === " " && button && !$("page").hidden) event.preventDefault();
+});
+
 addEventListener("keydown", (event) => {
   if ($("page").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   const number = Number(event.key);
@@ -362,8 +367,9 @@ addEventListener("keydown", (event) => {
   else if (number >= 1 && number <= row.length) {
     row[number - 1].slider.focus();
     listen(row[number - 1].token);
-  } else if (event.key === " ") toggle();
-  else if (event.key === "Enter" && document.activeElement?.tagName !== "BUTTON") {
+  } else if (event.key === " ") {
+    if (!event.repeat) toggle();
+  } else if (event.key === "Enter" && document.activeElement?.tagName !== "BUTTON") {
     if (!$("next").disabled) leave(1);
     else return;
   } else return;
