@@ -461,16 +461,26 @@ def test_news_come_as_they_happen(start: Start, file: Path) -> None:
     connection.close()
 
 
-def test_old_songs_go_and_used_ones_stay(tmp_path: Path, start: Start, file: Path) -> None:
-    client = start(keep=2)
-    old, used = client.separated(file), client.separated(file)
+@pytest.mark.parametrize("keep", [2, 0.02])
+def test_old_songs_go_and_used_ones_stay(start: Start, file: Path, keep: float) -> None:
+    client = start(keep=keep)
+    old = client.upload(file, separate=False)
+    used = client.upload(file)
+    client.until(used["id"], "done")
     library = client.studio.library
     for song in (old, used):
-        library._songs[song["id"]].used -= 3 * 86_400
+        library._songs[song["id"]].used -= 1.5 * keep * 86_400
     client.raw("GET", f"/api/songs/{used['id']}/tracks/mixture/samples")
     library.sweep()
     assert [song["id"] for song in client.ask("GET", "/api/songs")[1]] == [used["id"]]
     assert not (library.work / "songs" / old["id"]).exists()
+
+
+def test_songs_are_not_kept_for_less_than_no_time(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["studio", "--keep", "-1", "--work", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--keep" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_used_once_and_leftovers_are_swept(tmp_path: Path, tiny: str) -> None:

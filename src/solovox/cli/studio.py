@@ -18,7 +18,14 @@ import uvicorn  # noqa: F401
 @click.option(
     "--work", type=click.Path(path_type=Path), help="Folder of songs  [default: the user's data]."
 )
-@click.option("--keep", default=30.0, show_default=True, metavar="DAYS", help="0 keeps all songs.")
+@click.option(
+    "--keep",
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    type=click.FloatRange(min=0),
+    help="0 keeps all songs.",
+)
 @click.option("--max-upload", default=500, show_default=True, metavar="MB", type=int)
 @click.option("-n", "--name", "--model", "models", multiple=True, help="More models to offer.")
 @click.option("-d", "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")

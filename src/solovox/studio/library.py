@@ -285,14 +285,15 @@ class Library:
         """Somebody uses a song: it is kept for longer."""
         with self.lock, suppress(Gone, OSError):
             there = self._songs.get(song)
-            if there and time.time() - there.used > DAY / 24:
+            seldom = min(1.0, self.keep or 1.0) * DAY / 24  # hourly, but often within `keep`
+            if there and time.time() - there.used > seldom:
                 there.used = time.time()
                 self._save(there)
 
     def sweep(self) -> None:
         """Remove what is too old, what has no state, and the trash."""
         with self.lock:
-            if self.keep:
+            if self.keep > 0:
                 limit = time.time() - self.keep * DAY
                 for song in [each for each in self._songs.values() if each.used < limit]:
                     if not any(take.status in ("queued", "working") for take in song.takes):
