@@ -282,6 +282,27 @@ def test_cancel_and_retry(start: Start, file: Path, gate: Gate) -> None:
     client.until(second["id"], "done")
 
 
+def test_a_region_without_its_parent_fails(start: Start, file: Path, gate: Gate) -> None:
+    client = start()
+    gate.set()
+    song = client.separated(file, quality="fast")
+    path = f"/api/songs/{song['id']}/takes"
+    first = song["current"]
+    client.ask("POST", path, {"knobs": {"seed": 1, "quality": "fast"}})
+    client.until(song["id"], "done")
+    gate.clear()
+    client.until(client.upload(file, quality="fast")["id"], "working")
+    asked = {"parent": first, "start": 0.5, "end": 1.0}
+    region = client.ask("POST", path, asked)[1]["takes"][-1]["id"]
+    assert client.ask("POST", f"{path}/{region}/cancel")[0] == 200
+    assert client.ask("DELETE", f"{path}/{first}")[0] == 204
+    assert client.ask("POST", f"{path}/{region}/retry")[0] == 200
+    gate.set()
+    take = client.until(song["id"], "done", "failed")["takes"][-1]
+    assert take["status"] == "failed"
+    assert "not there any more" in take["error"]
+
+
 def test_a_take_that_fails_as_it_is_cancelled_stops_nothing(
     start: Start, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

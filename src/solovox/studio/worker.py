@@ -152,8 +152,8 @@ class Worker(threading.Thread):
         parent = None
         if take is None:
             raise Gone(take_id)
-        if take.parent is not None:
-            parent = song.take(take.parent)
+        if take.start is not None:  # a region: a parent that was removed is None
+            parent = song.take(take.parent or "")
             if parent is None or parent.status != "done" or parent.made is None:
                 raise SolovoxError("the take that this one begins with is not there any more")
         result, facts = self._separate(song, take, parent, folder)
