@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from solovox.audio import read_audio
+from solovox.audio import read_audio, write_audio
 from solovox.cli import main
 from solovox.diffusion.refinement import BANDS
 from solovox.diffusion.sampling import SAMPLERS
@@ -25,7 +25,7 @@ from solovox.errors import SolovoxError
 from solovox.presets import QUALITIES
 from solovox.separator import STEMS, Separator
 from solovox.stems import RULES
-from solovox.studio import library
+from solovox.studio import api, library
 from solovox.studio.api import Limits
 from solovox.studio.library import Band, Library, Quality, Rule, Sampler, clean_name
 from solovox.studio.server import Studio
@@ -353,23 +353,68 @@ def test_a_full_disk_fails_takes_and_uploads_but_not_the_studio(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def kept(self: Any, data: Any) -> int:  # as `_OutputFile` does
+        self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return memoryview(data).nbytes
+
     with monkeypatch.context() as patch:
-        patch.setattr("solovox.audio.AudioWriter.write", full)
+        patch.setattr("solovox.audio._OutputFile.write", kept)
         patch.setattr(Library, "_save", full)
         client.studio.library._songs[song["id"]].takes.clear()
         assert client.ask("POST", f"/api/songs/{song['id']}/takes", {})[0] == 507
         assert client.ask("POST", "/api/songs", file.read_bytes())[0] == 507
         assert len(list((client.studio.library.work / "songs").iterdir())) == 1
+    path = f"/api/songs/{song['id']}/takes"
+    for _ in range(2):  # the mixture cannot be written, then the stems cannot
+        with monkeypatch.context() as patch:
+            patch.setattr("solovox.audio._OutputFile.write", kept)
+            assert client.ask("POST", path, {})[0] == 201
+            state = client.until(song["id"], "failed")
+            assert "No space left on device" in state["takes"][-1]["error"]
+            assert "/" not in state["takes"][-1]["error"]
+        assert client.ask("POST", f"{path}/{state['takes'][-1]['id']}/retry")[0] == 200
+        state = client.until(song["id"], "done")
     with monkeypatch.context() as patch:
-        patch.setattr("solovox.audio.AudioWriter.write", full)
-        assert client.ask("POST", f"/api/songs/{song['id']}/takes", {})[0] == 201
-        state = client.until(song["id"], "failed")
-        assert "No space left on device" in state["takes"][0]["error"]
-    path = f"/api/songs/{song['id']}/takes/{state['takes'][0]['id']}/retry"
-    assert client.ask("POST", path)[0] == 200
-    client.until(song["id"], "done")
+        patch.setattr("solovox.audio._OutputFile.write", kept)
+        stem = f"{path}/{state['current']}/stems/vocals?format=flac"
+        status, said = client.ask("GET", stem)
+        assert status == 507
+        assert "No space left on device" in said["detail"]
+        assert "/" not in said["detail"]
+    assert client.raw("GET", stem)[0] == 200
     monkeypatch.setattr(Library, "free", lambda self: 1000)
     assert client.ask("POST", "/api/songs", file.read_bytes())[0] == 507
+
+
+def test_downloads_that_cannot_be_made_say_why(start: Start, tmp_path: Path) -> None:
+    client = start()
+    noise = np.random.default_rng(0).standard_normal((2, 40_000)).astype(np.float32)
+    write_audio(tmp_path / "high.wav", 0.1 * noise, 96_000)
+    song = client.separated(tmp_path / "high.wav", quality="fast")
+    stem = f"/api/songs/{song['id']}/takes/{song['current']}/stems/vocals"
+    status, said = client.ask("GET", f"{stem}?format=mp3")
+    assert (status, said["detail"]) == (415, "mp3 cannot hold 96000 Hz; choose wav or flac")
+    assert client.raw("GET", f"{stem}?format=flac")[0] == 200
+    client.studio.library.take_folder(song["id"], song["current"]).joinpath("vocals.wav").unlink()
+    samples = f"/api/songs/{song['id']}/tracks/{song['current']}.vocals/samples"
+    for path in (stem, f"{stem}?format=mp3", samples):
+        assert client.ask("GET", path)[0] == 404
+
+
+def test_a_take_that_goes_while_it_is_converted_is_gone(
+    start: Start, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    song = client.separated(file, quality="fast")
+    stem = f"/api/songs/{song['id']}/takes/{song['current']}/stems/vocals"
+    converted = api._converted
+
+    def late(*arguments: Any) -> Path:
+        client.studio.library.remove(song["id"])
+        return converted(*arguments)
+
+    monkeypatch.setattr(api, "_converted", late)
+    assert client.ask("GET", f"{stem}?format=flac")[0] == 404
 
 
 def test_limits(start: Start, file: Path) -> None:

@@ -49,6 +49,7 @@ RESERVE = 200 << 20  # bytes of disk that are left alone
 MOST_TAKES = 200
 MOST_SAMPLES = 1 << 20  # frames a request
 HEARTBEAT = 15.0  # seconds between signs of life
+GONE = "there is no such thing, or no longer"
 
 SongId = Annotated[str, InPath(pattern="^[0-9a-f]{12}$")]
 TakeId = SongId
@@ -211,12 +212,21 @@ def make_app(
 
     @app.exception_handler(Gone)
     async def gone(request: Request, error: Gone) -> JSONResponse:
-        return JSONResponse({"detail": "there is no such thing, or no longer"}, 404)
+        return JSONResponse({"detail": GONE}, 404)
 
     @app.exception_handler(OSError)
     async def disk(request: Request, error: OSError) -> JSONResponse:
         reason = error.strerror or "the disk cannot be used"
         return JSONResponse({"detail": f"{reason}; free some space, and try again"}, 507)
+
+    @app.exception_handler(SolovoxError)
+    async def unfit(request: Request, error: SolovoxError) -> JSONResponse:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, FileNotFoundError):  # it was removed meanwhile
+            return JSONResponse({"detail": GONE}, 404)
+        if isinstance(cause, OSError):
+            return await disk(request, cause)
+        return JSONResponse({"detail": library.without_names(str(error))}, 415)
 
     models = known_models(folders)
 
@@ -377,11 +387,14 @@ def make_app(
         entry = library.song(song).take(take)
         if entry is None or entry.status != "done":
             raise Gone(take)
-        return library.take_folder(song, take) / f"{stem}.wav"
+        path = library.take_folder(song, take) / f"{stem}.wav"
+        if not path.is_file():
+            raise Gone(take)
+        return path
 
     @app.get(
         "/api/songs/{song}/tracks/{track}/samples",
-        responses=_problems(404) | _binary("application/octet-stream"),
+        responses=_problems(404, 415, 507) | _binary("application/octet-stream"),
         response_class=Response,
     )
     async def samples(
@@ -414,7 +427,7 @@ def make_app(
 
     @app.get(
         "/api/songs/{song}/takes/{take}/stems/{stem}",
-        responses=_problems(404, 415) | _binary("audio/wav", "audio/flac", "audio/mpeg"),
+        responses=_problems(404, 415, 507) | _binary("audio/wav", "audio/flac", "audio/mpeg"),
         response_class=Response,
     )
     async def download(
@@ -430,10 +443,10 @@ def make_app(
         if format == "flac" and bits == "float":
             raise HTTPException(415, "flac holds no floats; choose 16 or 24 bits, or wav")
         source = stem_file(song, take, stem)
-        path = await in_thread(_converted, source, format, bits)
-        there = library.song(song)
+        there = library.song(song)  # before it is converted: it may go meanwhile
         number = next(each.number for each in there.takes if each.id == take)
         suffix = f" (take {number})" if number > 1 else ""
+        path = await in_thread(_converted, source, format, bits)
         library.touch(song)
         return FileResponse(path, filename=f"{there.name}{suffix} - {stem}.{format}")
 

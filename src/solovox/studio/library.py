@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from solovox.errors import SolovoxError
+from solovox.errors import SolovoxError, printable
 
 log = logging.getLogger("solovox")
 
@@ -319,6 +319,12 @@ class Library:
         for stray in takes.iterdir() if takes.is_dir() else ():
             if stray.name not in known:
                 self._discard(stray)
+
+    def without_names(self, text: str) -> str:
+        """A message without the names of files of songs, which say nothing to who reads it."""
+        root = re.escape(printable(str(self._root)))
+        text = re.sub(rf"{root}[/\\][^\s:]+: ", "", text)
+        return re.sub(rf"{root}[/\\][^\s:]+", "the song", text)
 
     def free(self) -> int:
         """Bytes free on the disk."""

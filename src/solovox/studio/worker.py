@@ -113,7 +113,7 @@ class Worker(threading.Thread):
             self._finish(song_id, take_id, status="failed", error="memory is full; try again")
         except Exception as error:  # of any kind: the others are to be made
             self._loaded = None if not isinstance(error, SolovoxError | OSError) else self._loaded
-            reason = self._one_line(error, song_id)
+            reason = self._one_line(error)
             log.warning("a take failed: %s", reason)
             self._finish(song_id, take_id, status="failed", error=reason)
         with suppress(OSError):
@@ -320,18 +320,14 @@ class Worker(threading.Thread):
             if entry is None or entry.status != "working":
                 raise Unwanted
 
-    def _one_line(self, error: Exception, song: str) -> str:
+    def _one_line(self, error: Exception) -> str:
         """A failure without the names of the studio's own files."""
         text = reason(error)
         if isinstance(error, OSError) and error.strerror:
             text = f"{error.strerror}; free some space, and try again"
         elif not isinstance(error, SolovoxError):
             text = f"unexpected {type(error).__name__}: {text}"
-        with suppress(Gone):
-            folder = self.library.folder(song)
-            for path in (*folder.glob("*"), folder, self.library.work):
-                text = text.replace(f"{path}: ", "").replace(str(path), "the song")
-        return text
+        return self.library.without_names(text)
 
 
 def work_of(song: Song, take: Take) -> float:
