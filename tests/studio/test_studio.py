@@ -6,6 +6,7 @@ import errno
 import http.client
 import json
 import os
+import socket
 import struct
 import threading
 import time
@@ -570,6 +571,22 @@ def test_what_cannot_be_started_is_one_line(tmp_path: Path, start: Start, tiny: 
     Library(tmp_path / "other").close()  # it was let go
     with pytest.raises(SolovoxError, match="no model"):
         Studio(tmp_path / "other", models=["nothing"])
+    for text in (None, "no json", "[]"):
+        (empty := tmp_path / "empty").mkdir(exist_ok=True)
+        if text is not None:
+            (empty / "config.json").write_text(text)
+        with pytest.raises(SolovoxError, match="empty: no model there; export it first"):
+            Studio(tmp_path / "other", models=[str(empty)])
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(SolovoxError, match="both be shown as 'tiny'"):
+        Studio(tmp_path / "other", models=[tiny, str(tmp_path / "tiny")])
+
+
+def test_a_browser_that_comes_early_is_not_refused(tmp_path: Path, tiny: str) -> None:
+    studio = Studio(tmp_path, models=[tiny])
+    socket.create_connection(("127.0.0.1", studio.port), timeout=SLOW).close()
+    studio._socket.close()
+    studio.library.close()
 
 
 @pytest.mark.parametrize(

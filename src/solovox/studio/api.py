@@ -25,7 +25,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
 import solovox
-from solovox.errors import SolovoxError
+from solovox.errors import ModelError, SolovoxError
 from solovox.studio.guard import Guard
 from solovox.studio.library import (
     Cutoff,
@@ -513,17 +513,30 @@ class _Page(StaticFiles):
 
 
 def known_models(models: dict[str, Path]) -> list[Default]:
-    """What the page tells of each model, without loading it."""
+    """What the page tells of each model, without loading it.
+
+    Raises:
+        ModelError: if a folder holds no model.
+    """
     found = []
     for name, folder in models.items():
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        rate = config.get("codec", {}).get("sample_rate", 44_100)
-        balanced = config.get("sampling", {})
-        qualities = {**config.get("qualities", {}), "balanced": balanced}
-        ordered = {each: qualities[each] for each in get_args(Quality) if each in qualities}
-        stems = config.get("stems", "exact")
-        found.append(Default(name=name, qualities=ordered, stems=stems, sample_rate=rate))
+        try:
+            found.append(_known_model(name, folder))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{folder}: no model there; export it first with `solovox export`"
+            ) from error
     return found
+
+
+def _known_model(name: str, folder: Path) -> Default:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rate = config.get("codec", {}).get("sample_rate", 44_100)
+    balanced = config.get("sampling", {})
+    qualities = {**config.get("qualities", {}), "balanced": balanced}
+    ordered = {each: qualities[each] for each in get_args(Quality) if each in qualities}
+    stems = config.get("stems", "exact")
+    return Default(name=name, qualities=ordered, stems=stems, sample_rate=rate)
 
 
 def _check_knobs(knobs: Knobs, models: dict[str, str]) -> None:

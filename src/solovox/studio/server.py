@@ -126,6 +126,10 @@ def _find_models(more: Sequence[str]) -> tuple[dict[str, str], dict[str, Path]]:
 
         for name in more:
             shown = Path(name).name or name
+            if known.get(shown, name) != name:
+                raise SolovoxError(
+                    f"{known[shown]} and {name} would both be shown as '{shown}'; rename one"
+                )
             known[shown], folders[shown] = name, find_model(name)
     for config in sorted((Path(solovox.__file__).parent / "weights").glob("*/config.json")):
         known.setdefault(config.parent.name, config.parent.name)
@@ -142,6 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address[4])
+            listening.listen(128)  # a browser that comes before `run` waits, and is not refused
         except BaseException:
             listening.close()
             raise
