@@ -440,7 +440,9 @@ def test_limits(start: Start, file: Path) -> None:
     wait(lambda: len(list((client.studio.library.work / "songs").iterdir())) == 2)
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(start: Start, file: Path) -> None:
+def test_an_upload_that_breaks_off_leaves_nothing(
+    start: Start, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     client = start()
     connection = http.client.HTTPConnection("127.0.0.1", client.studio.port, timeout=SLOW)
     connection.putrequest("POST", "/api/songs?name=half.wav")
@@ -452,6 +454,9 @@ def test_an_upload_that_breaks_off_leaves_nothing(start: Start, file: Path) -> N
     connection.close()
     wait(lambda: not list(root.iterdir()))
     assert client.studio.library.count() == 0
+    client.studio.stop()
+    wait(lambda: not client.studio.library._in_use.is_locked)
+    assert not capfd.readouterr().err  # stopping is no failure
 
 
 def test_uploads_that_stall_hold_up_nobody(

@@ -6,7 +6,9 @@ the noise and tones of the tests.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from click.testing import CliRunner
 from solovox.audio import read_audio
 from solovox.cli import main
 from solovox.separator import STEMS
+from solovox.studio import api
 
 from .conftest import Client, make_song
 
@@ -267,6 +270,39 @@ def test_many_songs_at_once_and_trouble(
     page.locator("#songs li", has_text="Helium").locator(".act").click()
     until(page, "() => studio.songs.size === 4")
     assert len(client.ask("GET", "/api/songs")[1]) == 4
+
+
+def test_uploads_are_stopped_while_they_wait_and_while_they_are_sent(
+    start: Callable[..., Client],
+    visit: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped, let_go = threading.Event(), threading.Event()
+    receive = api._receive
+
+    async def held(request: Any, path: Path, most: int) -> int:
+        total = await receive(request, path, most)
+        while not (let_go.is_set() or await request.is_disconnected()):
+            await asyncio.sleep(0.02)
+        if await request.is_disconnected():
+            stopped.set()
+        return total
+
+    monkeypatch.setattr(api, "_receive", held)
+    client = start()
+    names = ("Neon", "Sodium", "Argon", "Iron", "Zinc")
+    files = [make_song(tmp_path / f"{name}.wav", 1.0) for name in names]
+    page = visit(client)
+    choose(page, "#pick", *files)
+    for name, left in (("Zinc", 4), ("Neon", 3)):  # three are sent at a time, the others wait
+        page.click(f"[aria-label='Stop sending {name}.wav']")
+        until(page, "n => document.querySelectorAll('#songs li').length === n", left)
+    assert stopped.wait(SLOW / 1000)
+    let_go.set()
+    until(page, "() => studio.songs.size === 3")
+    assert {song["name"] for song in client.ask("GET", "/api/songs")[1]} == set(names[1:4])
+    assert page.locator("#toasts .bad").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -23,6 +23,7 @@ from fastapi import Path as InPath
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 import solovox
 from solovox.errors import ModelError, SolovoxError
@@ -291,10 +292,14 @@ def make_app(
                     reading = await in_thread(_probe, path)
                     if reading is not None:
                         raise HTTPException(415, f"{clean_name(name)}: {reading}")
+                    if await request.is_disconnected():  # all had come, but it was stopped
+                        raise ClientDisconnect
                     if separate:
                         new_take(song, knobs)
             except SolovoxError as error:
                 raise HTTPException(429, str(error)) from error
+            except ClientDisconnect as error:  # nobody hears the answer: it is no failure
+                raise HTTPException(408, "the upload was stopped") from error
         worker.wake()
         return library.song(song.id)
 

@@ -58,10 +58,20 @@ function add(files) {
   for (const file of files) {
     if (file.size > studio.largest_upload) toast(`${file.name}: has more than ${size(studio.largest_upload)}`);
     else if (!file.size) toast(`${file.name}: is empty`);
-    else waiting.push({ file, row: uploadRow(file) });
+    else wait({ file, row: uploadRow(file) });
   }
   showNothing();
   while (sending < 3 && waiting.length) send(waiting.shift());
+}
+
+/** Have a file sent in its turn, unless its row is closed before. */
+function wait(next) {
+  waiting.push(next);
+  next.row.querySelector('.act').onclick = () => {
+    waiting.splice(waiting.indexOf(next), 1);
+    next.row.remove();
+    showNothing();
+  };
 }
 
 /** What new songs are separated with: the model and quality that were chosen last. */
@@ -94,13 +104,13 @@ function offerQualities() {
 async function send({ file, row }) {
   sending += 1;
   const stop = new AbortController();
-  row.querySelector('button').onclick = () => stop.abort();
+  row.querySelector('.act').onclick = () => stop.abort();
   try {
     const song = await upload(file, chosen(), (share) => { row.querySelector('i').style.width = `${100 * share}%`; }, stop.signal);
     take(song);
     if (!open) show(song.id);
   } catch (error) {
-    toast(`${file.name}: ${error.message.replace(`${song_name(file.name)}: `, '')}`);
+    toast(`${file.name}: ${error.message.replace(`${song_name(file.name)}: `, '')}`, !stop.signal.aborted);
   } finally {
     row.remove();
     sending -= 1;
