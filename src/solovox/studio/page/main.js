@@ -353,7 +353,6 @@ function showTakes(song) {
   }
   const shown = song.takes.find((each) => each.id === pair.a);
   $('undo').disabled = !shown?.parent;
-  $('new-take').disabled = !song.ready;
 }
 
 function takeRow(song, each) {
@@ -481,7 +480,7 @@ function loop() {
 function ask(redo) {
   const song = songs.get(open);
   const from = song?.takes.find((each) => each.id === pair[heard]);
-  if (!song?.ready || (redo && (!region || !from))) return;
+  if (!song || (redo && (!song.ready || !region || !from))) return;
   asking = redo ? { parent: from.id, ...region } : {};
   $('knobs-title').textContent = redo ? `Generate ${clock(region.start, true)} – ${clock(region.end, true)} again` : 'New take of the whole song';
   $('knobs-what').textContent = redo
@@ -605,6 +604,7 @@ function wire() {
   $('zoom-out').onclick = () => lanes.zoom(0.5);
   $('format').onchange = () => showDownload(songs.get(open));
   $('as-tuned').onclick = () => panel.asTuned();
+  for (const button of $('knobs').querySelectorAll('[value=cancel]')) button.onclick = () => $('knobs').close('cancel'); // Enter is for #go
   $('knobs').addEventListener('close', answered);
   for (const id of ['from', 'to']) {
     $(id).onchange = () => select({ start: +$('from').value, end: Math.max(+$('to').value, +$('from').value + 0.05) });
