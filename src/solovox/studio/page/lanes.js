@@ -108,7 +108,10 @@ export class Lanes extends EventTarget {
       return;
     }
     const kinds = hasDoubt ? ['peaks', 'bands', 'doubt'] : ['peaks', 'bands'];
-    const [peaks, bands, doubt] = await Promise.all(kinds.map((kind) => picture(song, track, kind)));
+    const [peaks, bands, doubt] = await Promise.all(kinds.map((kind) => picture(song, track, kind))).catch((error) => {
+      if (lane.key === key) lane.key = undefined; // to be asked for again
+      throw error;
+    });
     if (lane.key !== key) return; // another one was asked for meanwhile
     const up = new Float32Array(peaks.columns);
     const down = new Float32Array(peaks.columns);
