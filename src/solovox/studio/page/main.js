@@ -90,15 +90,20 @@ function offerModels() {
 }
 
 function offerQualities() {
-  const { model, quality } = chosen();
+  const { model } = chosen();
   const names = Object.keys(studio.models.find((each) => each.name === model).qualities);
   $('quality').hidden = names.length < 2;
   $('quality').replaceChildren(...names.map((name) => {
     const button = Object.assign(document.createElement('button'), { textContent: name[0].toUpperCase() + name.slice(1) });
-    button.setAttribute('aria-pressed', name === quality);
-    button.onclick = () => { localStorage.setItem('quality', name); offerQualities(); };
+    button.dataset.quality = name;
+    button.onclick = () => { localStorage.setItem('quality', name); showQuality(); };
     return button;
   }));
+  showQuality();
+}
+
+function showQuality() {
+  for (const button of $('quality').children) button.setAttribute('aria-pressed', button.dataset.quality === chosen().quality);
 }
 
 async function send({ file, row }) {
@@ -345,7 +350,7 @@ function showTakes(song) {
   const key = JSON.stringify([song.id, pair, heard, song.current, song.takes.map(({ id, status, error, seconds }) => [id, status, error, seconds])]);
   if (key !== shownTakes) {
     shownTakes = key;
-    $('takes').replaceChildren(...song.takes.map((each) => takeRow(song, each)).reverse());
+    keepingFocus($('takes'), () => $('takes').replaceChildren(...song.takes.map((each) => takeRow(song, each)).reverse()));
   }
   for (const each of song.takes) {
     const bar = document.querySelector(`[data-take="${each.id}"] .bar i`);
@@ -353,6 +358,17 @@ function showTakes(song) {
   }
   const shown = song.takes.find((each) => each.id === pair.a);
   $('undo').disabled = !shown?.parent;
+}
+
+/** Make rows of takes anew; the button that had the focus has it again, or the first of its take. */
+function keepingFocus(list, work) {
+  const before = list.contains(document.activeElement) ? document.activeElement : null;
+  const label = before?.getAttribute('aria-label');
+  work();
+  if (!before) return;
+  const same = [...list.querySelectorAll('button')].find((button) => button.getAttribute('aria-label') === label);
+  const row = [...list.children].find((each) => each.dataset.take === before.closest('li').dataset.take);
+  (same ?? row?.querySelector('button'))?.focus({ preventScroll: true });
 }
 
 function takeRow(song, each) {
