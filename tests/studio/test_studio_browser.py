@@ -305,6 +305,70 @@ def test_uploads_are_stopped_while_they_wait_and_while_they_are_sent(
     assert page.locator("#toasts .bad").count() == 0
 
 
+def test_a_song_without_takes_gets_one_by_enter(
+    start: Callable[..., Client], visit: Callable[..., Any], file: Path
+) -> None:
+    client = start()
+    song = client.upload(file, separate=False)
+    page = visit(client)
+    page.click("#songs .open")
+    for closing in ("#knobs [aria-label=Close]", "#knobs footer [value=cancel]"):
+        page.click("#new-take")
+        page.fill("#knob-seed", "")  # does not keep it open
+        page.click(closing)
+        page.wait_for_selector("#knobs", state="hidden")
+    page.click("#new-take")
+    page.fill("#knob-seed", "7")
+    page.press("#knob-seed", "Enter")
+    done(page, 1)
+    assert [take["knobs"]["seed"] for take in client.song(song["id"])["takes"]] == [7]
+
+
+def test_the_keyboard_keeps_its_place(
+    start: Callable[..., Client], visit: Callable[..., Any], file: Path
+) -> None:
+    client = start()
+    song = client.separated(file, quality="fast")
+    path = f"/api/songs/{song['id']}/takes"
+    client.ask("POST", path, {"knobs": {"quality": "fast", "seed": 1}})
+    client.until(song["id"], "done")
+    page = visit(client)
+    page.focus("#quality [data-quality=best]")
+    page.keyboard.press("Enter")
+    assert page.locator("#quality :focus").get_attribute("aria-pressed") == "true"
+    page.click("#songs .open")
+    page.focus("[aria-label='Take 1 as A']")
+    page.keyboard.press("Enter")
+    until(page, "t => studio.pair.a === t", song["current"])
+    assert page.locator("#takes :focus").get_attribute("aria-label") == "Take 1 as A"
+    client.ask("POST", path, {"knobs": {"quality": "fast", "seed": 2}})
+    done(page, 3)
+    assert page.locator("#takes :focus").get_attribute("aria-label") == "Take 1 as A"
+
+
+def test_a_picture_that_did_not_come_is_asked_for_again(
+    start: Callable[..., Client], visit: Callable[..., Any], file: Path
+) -> None:
+    client = start()
+    song = client.separated(file, quality="fast")
+    page = visit(client)
+    peaks = f"**/tracks/{song['current']}.vocals/peaks"
+    page.route(peaks, lambda route: route.abort())
+    page.click("#songs .open")
+    page.wait_for_selector("#toasts .bad")
+    page.unroute(peaks)
+    page.keyboard.press("1")  # anything that shows the song again
+    until(
+        page,
+        """() => {
+            const canvas = document.querySelector('.lane.vocals canvas');
+            const { data } = canvas.getContext('2d')
+                .getImageData(0, 0, canvas.width, canvas.height);
+            return data.some(Boolean);
+        }""",
+    )
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_a_phone(
     start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path, scheme: str
