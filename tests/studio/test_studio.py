@@ -283,6 +283,30 @@ def test_cancel_and_retry(start: Start, file: Path, gate: Gate) -> None:
     client.until(second["id"], "done")
 
 
+def test_a_retried_take_is_not_judged_by_the_pass_that_was_cancelled(
+    start: Start, file: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, calls = Worker._separator, []
+
+    def first_fails(self: Worker, knobs: Any) -> Any:
+        found = waiting(self, knobs)
+        calls.append(1)
+        if len(calls) == 1:
+            raise SolovoxError("of the first pass")
+        return found
+
+    monkeypatch.setattr(Worker, "_separator", first_fails)
+    client = start()
+    song = client.upload(file)
+    assert gate.reached.wait(SLOW)
+    path = f"/api/songs/{song['id']}/takes/{song['takes'][0]['id']}"
+    assert client.ask("POST", f"{path}/cancel")[0] == 200
+    assert client.ask("POST", f"{path}/retry")[0] == 200
+    gate.set()
+    client.until(song["id"], "done")
+    assert len(calls) == 2
+
+
 def test_a_region_without_its_parent_fails(start: Start, file: Path, gate: Gate) -> None:
     client = start()
     gate.set()

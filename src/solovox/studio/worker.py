@@ -136,8 +136,9 @@ class Worker(threading.Thread):
             entry = there.take(take)
             if entry is None:
                 raise Gone(take)
-            if entry.status == "cancelled":
-                raise Unwanted
+            again = values.get("status") in ("working", "queued")
+            if entry.status == "cancelled" or (entry.status == "queued" and not again):
+                raise Unwanted  # in the latter case, by who asked for another try
             for name, value in values.items():
                 setattr(entry, name, value)
             if values.get("status") == "done":
