@@ -14,7 +14,6 @@ least 40 dB) and what it changes of the uSDR (at most 0.05 dB): a model beyond t
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,8 @@ from rich.table import Table
 
 from solovox import Separator, read_audio
 from solovox.allocation import keep_memory
-from solovox.checkpoint import load_model
 from solovox.errors import SolovoxError
 from solovox.evaluation.metrics import is_silent, lsd, usdr
-from solovox.model import SeparationModel
 from solovox.presets import QUALITIES
 
 NOISE = {"start": 1.0, "eta": 0.0}
@@ -40,7 +37,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         f"from the estimate, start {start:g}, {steps} steps": {"start": start, "steps": steps}
         for start, steps in ((0.1, 1), (0.3, 1), (0.3, 2), (0.3, 5), (0.5, 2), (0.5, 5))
     },
-    "the same, 0.3, 1 steps, overlap 0.2": {"start": 0.3, "steps": 1, "overlap": 0.2},
     "the same, 0.5, dpmpp-2m, 5 steps": {"start": 0.5, "steps": 5, "sampler": "dpmpp-2m"},
     "mean of 2 takes, start 0.3, 2 steps": {"start": 0.3, "steps": 2, "takes": 2},
     "mean of 4 takes, start 0.3, 1 step": {"start": 0.3, "steps": 1, "takes": 4},
@@ -66,15 +62,6 @@ def decibels(signal: np.ndarray, error: np.ndarray) -> float:
     """Power of a signal over that of an error, in dB."""
     power, lost = (np.square(x, dtype=np.float64).sum() for x in (signal, error))
     return float(10 * np.log10((power + 1e-7) / (lost + 1e-7)))
-
-
-def with_overlap(name: str, overlap: float | None) -> SeparationModel:
-    """The model, its chunks overlapping by another share."""
-    model = load_model(name)
-    if overlap is None:
-        return model
-    config = replace(model.config, overlap=overlap)
-    return SeparationModel(config, model.codec, model.conditioner, model.generator)
 
 
 @click.command()
@@ -106,10 +93,8 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
     for name, settings in SETTINGS.items():
         if only and not any(part in name for part in only):
             continue
-        settings = dict(settings)
-        overlap = settings.pop("overlap", None)
         try:
-            separator = Separator(with_overlap(model, overlap), device="cpu", **settings)
+            separator = Separator(model, device="cpu", **settings)
         except SolovoxError as error:
             table.add_row(name, str(error))
             continue
