@@ -175,10 +175,10 @@ DIFF_DMX_SMALL = ModelConfig(
     normalise=True,
     chunk=1176 * 512,
     overlap=0.1,
-    sampling=SamplingConfig(steps=1, start=0.3, eta=0.0),
+    sampling=SamplingConfig(steps=1, start=0.1, eta=0.0),
     qualities={
-        "fast": SamplingConfig(steps=0, start=0.3, eta=0.0),
-        "best": SamplingConfig(steps=1, start=0.3, eta=0.0, takes=4),
+        "fast": SamplingConfig(steps=0, start=0.1, eta=0.0),
+        "best": SamplingConfig(steps=1, start=0.1, eta=0.0, takes=4),
     },
 )
 """The model that ships: the same system, small enough for a laptop."""

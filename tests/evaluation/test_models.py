@@ -46,7 +46,7 @@ def test_a_model_is_repeatable_and_says_its_settings(
     system = ModelSystem(str(model), Sampling(steps=1, eta=0.4), "cpu")
     assert system.name == "tiny steps=1 eta=0.4"
     assert system.runs == 5
-    assert system.settings["start"] == 0.3
+    assert system.settings["start"] == 0.1
     one, two = (evaluate(system, data, tmp_path / out, Options(runs=2)) for out in "ab")
     for a, b in zip(one.songs, two.songs, strict=True):
         assert [run.scores for run in a.runs] == [run.scores for run in b.runs]
