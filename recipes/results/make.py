@@ -269,6 +269,11 @@ def sampling(
         "this page. The question is the paper's: how many steps T, how much refinement noise η, "
         "and does its high-pass fc help?",
         weights(names),
+        *(
+            f"{Path(name).name} samples in latents, which have no frequencies: no noise is filtered."
+            for name in names
+            if not load_model(name).codec.has_frequencies
+        ),
         SUMMARY,
         "## The paper's Table 2",
         "Diff-DMX-RT-extra on MUSDB18-HQ (arXiv 2511.21342), uSDR in dB:",
