@@ -270,7 +270,7 @@ def sampling(
         "and does its high-pass fc help?",
         weights(names),
         *(
-            f"{Path(name).name} samples in latents, which have no frequencies: no noise is filtered."
+            f"{Path(name).name} samples in latents, which have no frequencies to filter."
             for name in names
             if not load_model(name).codec.has_frequencies
         ),
