@@ -355,6 +355,9 @@ class TestFiles:
         after = read_audio(tmp_path / "stems" / "noisy" / "Aria" / "vocals.wav")[0]
         assert not np.array_equal(before, after)
         assert len(calls) == 3 * 3
+        (tmp_path / "stems" / "noisy" / "Aria" / "vocals.wav").unlink()
+        evaluate(Noisy(), data, tmp_path / "out", once, **kept)
+        assert len(calls) == 3 * 3 + 1
 
     def test_scores_of_other_code_are_made_again(
         self, data: Path, tmp_path: Path, calls: list[tuple[str, int]], monkeypatch

@@ -639,8 +639,11 @@ def _contents(song: Song) -> str:
 def _read_song(task: _Task) -> SongResult:
     """Return the runs on disk, at most as many as wanted; none if made with other settings."""
     try:
-        if task.kept_song and (task.kept_song / KEPT).read_text("utf-8") != task.fingerprint:
-            raise ValueError("other stems were kept: the runs are made again")
+        if task.kept_song and not (
+            (task.kept_song / "vocals.wav").is_file()
+            and (task.kept_song / KEPT).read_text("utf-8") == task.fingerprint
+        ):
+            raise ValueError("its stems were not kept, or are others: the runs are made again")
         values = json.loads(task.path.read_text("utf-8"))
         if values.pop("fingerprint") == task.fingerprint:
             found = _song_result(values)
