@@ -308,16 +308,9 @@ class ModelSystem(System):
         return 5 if self.random and self.settings.get("eta") else 1
 
     def version(self, song: Song) -> str:
-        import torch
-
-        from solovox.precision import resolve
-        from solovox.separator import find_device
-
         # The configuration holds a digest of the weights.
         config = self._config()
-        device = find_device(self.device)
-        precision = resolve(device, config.get("precision", "auto"))
-        facts = [config, torch.__version__, device.type, precision]
+        facts = [config, *_arithmetic(self.device, config.get("precision", "auto"))]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def open(self) -> SeparateSong:
@@ -337,6 +330,18 @@ class ModelSystem(System):
 
         config: dict[str, Any] = json.loads((find_model(self.model) / CONFIG).read_text("utf-8"))
         return config
+
+
+@lru_cache  # one warning of a device that is not there, not one a song
+def _arithmetic(device: str, precision: str) -> tuple[str, str, str]:
+    """Return what last bits depend on: torch, the kind of device, what it computes in."""
+    import torch
+
+    from solovox.precision import resolve
+    from solovox.separator import find_device
+
+    found = find_device(device)
+    return torch.__version__, found.type, resolve(found, precision)
 
 
 def find_system(text: str, sampling: Sampling | None = None, device: str = "auto") -> System:
