@@ -20,23 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from solovox.backends import OpenVinoGenerator
+from solovox.backends import OpenVinoGenerator, _Flat
 from solovox.model import SeparationModel
-from solovox.networks.features import Features
 from solovox.presets import build_model
 
 Run = Callable[[], np.ndarray]
-
-
-class Generator(nn.Module):
-    """The generator with its embeddings as arguments one by one, as graphs want them."""
-
-    def __init__(self, model: SeparationModel, kind: type[Features]) -> None:
-        super().__init__()
-        self.generator, self.kind = model.generator, kind
-
-    def forward(self, x_t: Tensor, t: Tensor, *embeddings: Tensor) -> Tensor:
-        return self.generator(x_t, t, self.kind(embeddings=embeddings))
 
 
 class Conditioner(nn.Module):
@@ -99,7 +87,7 @@ def main(threads: int, rounds: int) -> None:
     embeddings = tuple(e.float().contiguous() for e in features.embeddings)
     parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
         "generator": (
-            Generator(model, type(features)).eval(),
+            _Flat(model.generator, type(features), []).eval(),
             (torch.randn(1, 2, chunk), torch.tensor([0.5]), *embeddings),
         ),
         "conditioner": (Conditioner(model).eval(), (mixture,)),

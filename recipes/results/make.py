@@ -237,11 +237,6 @@ GRIDS: dict[str, list[Grid]] = {
 """What the study crosses, by the question: some cells of the paper's grid, for passes take time."""
 
 
-def for_model(grid: Grid, model: str) -> Grid:
-    """Return the grid as far as the model can go: latents have no frequencies to filter."""
-    return grid if load_model(model).codec.has_frequencies else grid.unfiltered()
-
-
 @main.command()
 @common
 @click.option("--runs", type=int, help="Runs of a setting  [default: 5 if eta > 0, else 1].")
@@ -261,6 +256,7 @@ def sampling(
 ) -> None:
     """docs/studies/sampling.md: the paper's grid of steps and refinement noise, and samplers."""
     names, missing = there(models)
+    filters = {name for name in names if load_model(name).codec.has_frequencies}
     given = {"excerpt": excerpt, "most": most, "runs": runs, "minutes": minutes}
     asked = "".join(f" --{name} {value:g}" for name, value in given.items() if value is not None)
     parts = [
@@ -272,7 +268,7 @@ def sampling(
         *(
             f"{Path(name).name} samples in latents, which have no frequencies to filter."
             for name in names
-            if not load_model(name).codec.has_frequencies
+            if name not in filters
         ),
         SUMMARY,
         "## The paper's Table 2",
@@ -287,7 +283,11 @@ def sampling(
         (title, model, cell)
         for title, grids in GRIDS.items()
         for model in names
-        for cell in dict.fromkeys(cell for grid in grids for cell in for_model(grid, model).cells())
+        for cell in dict.fromkeys(
+            cell
+            for grid in grids
+            for cell in (grid if model in filters else grid.unfiltered()).cells()
+        )
     ]
     found: dict[tuple[str, str], dict[Sampling, Result]] = {}
     skipped: dict[tuple[str, str], list[str]] = {}

@@ -29,7 +29,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ from solovox.errors import AudioError, SolovoxError, printable, reason
 
 Message = dict[str, Any]
 BEAT = 0.5  # s between beats
-SAMPLING = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
 UNREADABLE, FULL = "unreadable", "full"
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -63,12 +62,14 @@ class Worker:
 
         from solovox import Separator, __version__
         from solovox.checkpoint import CONFIG, find_model
+        from solovox.presets import SamplingConfig
 
         self.source, self.target = Folder(job.source), Folder(job.target, owner)
         self._clear()
         settings = job.settings
         torch.set_num_threads(settings.threads or 1)
-        names = ("seed", "stems", "precision", *SAMPLING)
+        sampling = [field.name for field in fields(SamplingConfig)]
+        names = ("seed", "stems", "precision", *sampling)
         chosen = {name: getattr(settings, name) for name in names}
         self._separator = Separator(job.model, job.device, **chosen)
         self._identity = identify((find_model(job.model) / CONFIG).read_bytes())
@@ -175,14 +176,18 @@ def _resolved(settings: Settings, separator: Any) -> Settings:
 
     with autocast(separator.device, separator.precision):
         bf16 = torch.is_autocast_enabled(separator.device.type)
-    sampling = {name: getattr(separator.sampling, name) for name in SAMPLING}
     subtypes = FORMATS[f".{settings.extension}"]
     subtype = settings.subtype or next(iter(subtypes))
     if subtype not in subtypes:
         raise SolovoxError(
             f"{settings.extension} holds no {subtype}; choose {' or '.join(subtypes)}"
         )
-    values = {**asdict(settings), **sampling, "subtype": subtype, "stems": separator.stems}
+    values = {
+        **asdict(settings),
+        **vars(separator.sampling),
+        "subtype": subtype,
+        "stems": separator.stems,
+    }
     return Settings(**values | {"precision": "bf16" if bf16 else "fp32"})
 
 
