@@ -27,6 +27,7 @@ from solovox.presets import ModelConfig, build_model
 from solovox.training.config import Stage
 from solovox.training.loop import Trainer
 from solovox.training.losses import SeparationLoss
+from solovox.training.run import read_run
 
 MODELS = pytest.mark.parametrize("model", [BANDS, WAVES], ids=lambda model: model.name)
 
@@ -251,6 +252,16 @@ def test_fine_tuning_starts_from_a_models_weights(songs: Path, tmp_path: Path) -
     assert all(torch.equal(started[key], value) for key, value in model.state_dict().items())
     with pytest.raises(ModelError, match="does not fit the preset tiny-waves"):
         Trainer(replace(tiny_run(songs, WAVES), init=run.init), tmp_path / "out")
+
+
+def test_teachers_are_loaded_and_written_down(songs: Path, tmp_path: Path) -> None:
+    save_model(build_model(BANDS), tmp_path / "teacher")
+    alone = train(tiny_run(songs), tmp_path / "alone")
+    run = replace(tiny_run(songs), teachers=(str(tmp_path / "teacher"),))
+    taught = train(run, tmp_path / "taught")
+    assert read_run(tmp_path / "taught") == run
+    key = next(key for key in alone.model.state_dict() if key.startswith("conditioner."))
+    assert not torch.equal(alone.model.state_dict()[key], taught.model.state_dict()[key])
 
 
 def test_log_and_settings_are_json(songs: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tiny_runs import BANDS, TINY, WAVES
 from solovox.errors import ModelError
 from solovox.evaluation.metrics import multi_resolution_stft
 from solovox.model import SeparationModel
+from solovox.networks.nothing import NothingConfig
 from solovox.presets import ModelConfig, build_model
 from solovox.separator import generate_takes
 from solovox.training.losses import (
@@ -118,6 +119,49 @@ def test_few_step_losses_need_steps() -> None:
         SeparationLoss(build_model(config), LossConfig(few_step=1.0))
     with pytest.raises(ModelError, match="few_step_depth must be 0 or more"):
         LossConfig(few_step_depth=-1)
+
+
+def test_estimates_learn_the_teachers_mean_where_somebody_sings() -> None:
+    model, teachers = built(BANDS), [built(BANDS), build_model(BANDS)]
+    before = [teacher.state_dict() for teacher in teachers]
+    mixture, vocals, t, eps = batch(model)
+    vocals[1] = 0
+    with torch.no_grad():
+        level = model.level(mixture)
+        heard = [teacher.conditioner(mixture / level).estimate for teacher in teachers]
+        estimate = model.conditioner(mixture / level).estimate
+    vocals_heard = vocals / level
+    expected = vocals_heard.clone()
+    expected[0] = 0.3 * vocals_heard[0] + 0.7 * (heard[0][0] + heard[1][0]) / 2
+    weights = replace(KIND, estimate=2.0, coefficients=1.0, teacher=0.7)
+    loss = SeparationLoss(model, weights, "fp32", ("generator",), teachers)
+    losses = loss(mixture, vocals, t, eps)
+    rms = ESTIMATE_LOSSES["rms"]
+    torch.testing.assert_close(losses["estimate0"], 2 * rms(estimate, expected))
+    coefficients = rms(model.codec.encode(estimate), model.codec.encode(expected))
+    torch.testing.assert_close(losses["coefficients"], coefficients)
+    # The spread is that of the estimate's true error, whatever the teachers say.
+    alone = SeparationLoss(model, weights, "fp32", ("generator",))(mixture, vocals, t, eps)
+    torch.testing.assert_close(losses["spread"], alone["spread"])
+    assert (losses["estimate0"] - alone["estimate0"]).abs() > 1e-3
+    # Teachers are neither trained nor saved.
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for teacher, weights_before in zip(teachers, before, strict=True):
+        assert all(p.grad is None for p in teacher.parameters())
+        assert all(torch.equal(v, weights_before[k]) for k, v in teacher.state_dict().items())
+    assert loss.state_dict().keys() == SeparationLoss(model, weights).state_dict().keys()
+
+
+def test_teachers_must_hear_the_same_and_estimate() -> None:
+    model = build_model(BANDS)
+    other = replace(BANDS, codec=replace(BANDS.codec, sample_rate=16_000))
+    with pytest.raises(ModelError, match="works at 16000 Hz and cannot teach at 8000 Hz"):
+        SeparationLoss(model, KIND, teachers=[build_model(other)])
+    plain = build_model(replace(WAVES, conditioner=NothingConfig()))
+    with pytest.raises(ModelError, match="tiny-waves makes no estimate that could be learnt"):
+        SeparationLoss(model, KIND, "fp32", ("generator",), [plain])(*batch(model))
+    with pytest.raises(ModelError, match="teacher must be from 0 to 1"):
+        LossConfig(teacher=1.5)
 
 
 def test_multi_resolution_distance() -> None:

@@ -122,6 +122,10 @@ def test_resume_starts_what_has_not_begun(new_run: list[object]) -> None:
         (["--preset", "diff-dmx-small", "--data", "nowhere"], "no such folder"),
         (["--preset", "diff-dmx-small", "--data", ".", "--stages", "all"], "FROZEN:UNTIL"),
         (["--init", "nobody", "--data", "."], "no model 'nobody'"),
+        (
+            ["--preset", "diff-dmx-small", "--teacher", "nobody", "--data", "."],
+            "no model 'nobody'",
+        ),
         (["--accelerator", "abacus"], "cannot train on 1 x abacus"),
     ],
 )

@@ -37,6 +37,13 @@ COUNT = click.IntRange(1)
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in OUT, if there is one.")
 @click.option("--init", metavar="MODEL", help="Start from this model's weights (fine-tuning).")
+@click.option(
+    "--teacher",
+    "teachers",
+    metavar="MODEL",
+    multiple=True,
+    help="The estimate learns this model's; several: their mean.",
+)
 @click.option("--max-steps", type=COUNT, help="Steps in all; a new run's stages shrink with it.")
 @click.option("--batch-size", type=COUNT, help="Chunks a step, over all processes.")
 @click.option(
@@ -65,6 +72,7 @@ def train(
     out: Path,
     resume: bool,
     init: str | None,
+    teachers: tuple[str, ...],
     checkpoint_activations: bool,
     accelerator: str,
     devices: str,
@@ -93,9 +101,9 @@ def train(
     engine = launch(accelerator, devices, nodes, strategy)
     try:
         if resume and (out / "run.json").exists():
-            run = resumed(out, preset, data, valid, init, changes)
+            run = resumed(out, preset, data, valid, init, teachers, changes)
         else:
-            run = new(out, preset, data, valid, init, checkpoint_activations, changes)
+            run = new(out, preset, data, valid, init, teachers, checkpoint_activations, changes)
         take(out, context, engine)
         workers = default_workers(engine.world_size // nodes) if workers is None else workers
         trainer = Trainer(run, out, engine, workers)
@@ -140,6 +148,7 @@ def new(
     data: str | None,
     valid: str | None,
     init: str | None,
+    teachers: tuple[str, ...],
     checkpoint_activations: bool,
     changes: Mapping[str, Any],
 ) -> Run:
@@ -161,7 +170,14 @@ def new(
     recipe = replace(shortened(recipe, changes["max_steps"]), **_given(changes))
     if checkpoint_activations:
         model = with_checkpointing(model)
-    return Run(model, recipe, _absolute(data), valid and _absolute(valid), init and _absolute(init))
+    return Run(
+        model,
+        recipe,
+        _absolute(data),
+        valid and _absolute(valid),
+        init and _absolute(init),
+        tuple(map(_absolute, teachers)),
+    )
 
 
 def resumed(
@@ -170,6 +186,7 @@ def resumed(
     data: str | None,
     valid: str | None,
     init: str | None,
+    teachers: tuple[str, ...],
     changes: Mapping[str, Any],
 ) -> Run:
     """The settings of the run in a folder, but for what is given anew.
@@ -189,6 +206,7 @@ def resumed(
         training=replace(run.training, **_given(changes)),
         data=_absolute(data) if data else run.data,
         valid=_absolute(valid) if valid else run.valid,
+        teachers=tuple(map(_absolute, teachers)) or run.teachers,
     )
 
 

@@ -62,6 +62,7 @@ class Trainer:
         self.workers = workers
         torch.manual_seed(self.config.seed)
         self.model = _fresh_model(run).to(self.fabric.device)
+        self.teachers = [load_model(name).to(self.fabric.device) for name in run.teachers]
         self.steps = self._open_data()
         self._fit_codec()
         self.ema = EMA(self.model, self.config.ema)
@@ -136,7 +137,9 @@ class Trainer:
         config = self.config
         if config.objective == "codec":
             return CodecLoss(self.model, config.codec_loss, config.precision)
-        return SeparationLoss(self.model, config.loss, config.precision, stage.frozen)
+        return SeparationLoss(
+            self.model, config.loss, config.precision, stage.frozen, self.teachers
+        )
 
     def _train(
         self, loss_module: Any, stage: Stage, batches: Iterator[Batch], stop: StopSignal

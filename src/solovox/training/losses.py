@@ -6,6 +6,11 @@ The auxiliary losses do not pass through the generator, and the generator's loss
 through the estimates (Diff-DMX, arXiv 2511.21342). The spread r of an estimate μ is learnt by the
 likelihood of x0 ~ N(μ, r²), μ held fixed.
 
+With teachers, the estimates learn the mean of the teachers' estimates beside the vocals themselves
+(Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"): models that err differently
+err less together, and one network can learn to be their mean. Where nobody sings, silence is known
+to be right, and is what is learnt.
+
 The few-step losses walk as sampling will, from the model's own start in its own number of steps,
 and score the vocals that come out (Lay et al. 2023, "Single and Few-step Diffusion for Generative
 Speech Enhancement"): steps that are long are then learnt as long steps. Gradients go through the
@@ -13,7 +18,7 @@ last `few_step_depth` of them. A trained generator is fine-tuned this way; from 
 velocity loss that teaches it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -111,11 +116,12 @@ class LossConfig:
             by DDIM without refinement noise.
         few_step_spectra: of the `multi_resolution` distance of the same vocals.
         few_step_depth: how many of the last steps their gradients go through; 0 is all.
+        teacher: share of the teachers' mean in what the estimates learn, where there are teachers.
 
     Where there is a few-step loss, a velocity loss of weight 0 is not computed.
 
     Raises:
-        ModelError: if there is no loss of that name, or the depth is below 0.
+        ModelError: if there is no loss of that name, the depth is below 0, or the share is not one.
     """
 
     diffusion: float = 1.0
@@ -126,6 +132,7 @@ class LossConfig:
     few_step: float = 0.0
     few_step_spectra: float = 0.0
     few_step_depth: int = 1
+    teacher: float = 0.7
 
     @property
     def samples(self) -> bool:
@@ -138,6 +145,8 @@ class LossConfig:
             raise ModelError(f"the loss of the estimates is {kinds}, not {self.estimate_kind}")
         if self.few_step_depth < 0:
             raise ModelError(f"few_step_depth must be 0 or more, not {self.few_step_depth}")
+        if not 0 <= self.teacher <= 1:
+            raise ModelError(f"teacher must be from 0 to 1, not {self.teacher}")
 
 
 class SeparationLoss(nn.Module):
@@ -151,9 +160,11 @@ class SeparationLoss(nn.Module):
         config: the losses' weights.
         precision: of the networks, see `solovox.precision`.
         frozen: parts that are not trained: "conditioner", "generator". Their losses are left out.
+        teachers: models whose mean estimate the estimates learn; they are left as they are.
 
     Raises:
-        ModelError: if there are to be few-step losses and the model samples in no step.
+        ModelError: if there are to be few-step losses and the model samples in no step, or a
+            teacher works at another sample rate.
     """
 
     def __init__(
@@ -162,14 +173,23 @@ class SeparationLoss(nn.Module):
         config: LossConfig,
         precision: str = "auto",
         frozen: tuple[str, ...] = (),
+        teachers: Sequence[SeparationModel] = (),
     ) -> None:
         super().__init__()
+        rate = model.codec.sample_rate
+        for teacher in teachers:
+            if teacher.codec.sample_rate != rate:
+                raise ModelError(
+                    f"{teacher.config.name} works at {teacher.codec.sample_rate} Hz and cannot "
+                    f"teach at {rate} Hz; choose another teacher"
+                )
         if config.samples and not model.config.sampling.steps:
             raise ModelError("few-step losses need a model that samples in 1 step or more")
         self.model = model
         self.config = config
         self.precision = precision
         self.frozen = frozen
+        self._teachers = tuple(teachers)  # a tuple: no part of this module, so never trained
         for part in ("codec", "conditioner", "generator"):
             model.get_submodule(part).requires_grad_(part not in (*frozen, "codec"))
         self.train()
@@ -202,7 +222,7 @@ class SeparationLoss(nn.Module):
             if self.config.samples:
                 losses |= self._few_steps(vocals, eps, features)
         if "conditioner" not in self.frozen:
-            losses |= self._estimates(vocals, x0, features)
+            losses |= self._estimates(self._taught(mixture, vocals), x0, features)
         return losses
 
     def _diffusion(self, x0: Tensor, t: Tensor, eps: Tensor, features: Features) -> Tensor:
@@ -240,14 +260,31 @@ class SeparationLoss(nn.Module):
             losses["few_step_spectra"] = config.few_step_spectra * multi_resolution(sampled, vocals)
         return losses
 
-    def _estimates(self, vocals: Tensor, x0: Tensor, features: Features) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _taught(self, mixture: Tensor, vocals: Tensor) -> Tensor:
+        """What the estimates are to be, [batch, 2, samples]: vocals, and what teachers hear."""
+        if not self._teachers or not self.config.teacher:
+            return vocals
+        heard = []
+        for teacher in self._teachers:
+            with autocast(mixture.device, self.precision):
+                estimate = teacher.conditioner(mixture).estimate
+            if estimate is None:
+                raise ModelError(f"{teacher.config.name} makes no estimate that could be learnt")
+            heard.append(estimate.float())
+        level = vocals.square().mean(dim=(1, 2), keepdim=True).sqrt()
+        share = torch.where(level > QUIET, self.config.teacher, 0.0)
+        return vocals + share * (torch.stack(heard).mean(dim=0) - vocals)
+
+    def _estimates(self, target: Tensor, x0: Tensor, features: Features) -> dict[str, Tensor]:
         config, kind = self.config, ESTIMATE_LOSSES[self.config.estimate_kind]
         losses = {
-            f"estimate{i}": config.estimate * kind(estimate.float(), vocals)
+            f"estimate{i}": config.estimate * kind(estimate.float(), target)
             for i, estimate in enumerate(features.estimates)
         }
         if config.coefficients and features.mean is not None:
-            losses["coefficients"] = config.coefficients * rms(features.mean, x0)
+            coefficients = self.model.codec.encode(target) if self._teachers else x0
+            losses["coefficients"] = config.coefficients * rms(features.mean, coefficients)
         if features.spread is not None and features.mean is not None:
             error = (x0 - features.mean.detach()) / features.spread
             likelihood = 0.5 * error.square() + torch.log(features.spread)

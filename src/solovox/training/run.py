@@ -38,6 +38,8 @@ class Run:
         data: folder (or address, for shards) of the data set; it trains on what lies in `train`.
         valid: folder of songs to validate on; None is `valid` in the data set's folder.
         init: model folder, or what else `load_model` takes, to start from; None starts afresh.
+        teachers: models, named likewise, whose mean estimate the conditioner learns
+            (`SeparationLoss`).
     """
 
     model: ModelConfig
@@ -45,6 +47,7 @@ class Run:
     data: str
     valid: str | None = None
     init: str | None = None
+    teachers: tuple[str, ...] = ()
 
     @property
     def train_songs(self) -> str:
