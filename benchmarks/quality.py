@@ -26,7 +26,7 @@ from rich.table import Table
 from solovox import Separator, read_audio
 from solovox.allocation import keep_memory
 from solovox.errors import SolovoxError
-from solovox.evaluation.metrics import is_silent, lsd, usdr
+from solovox.evaluation.metrics import as_16_bit, is_silent, lsd, usdr
 from solovox.presets import QUALITIES
 
 NOISE = {"start": 1.0, "eta": 0.0}
@@ -48,13 +48,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def excerpt(folder: Path, seconds: float) -> tuple[np.ndarray, np.ndarray, int]:
-    """(vocals, mixture, rate) of the middle of a song."""
+    """(vocals, mixture, rate) of the middle of a song, as a file of 16 bits would hold it."""
     stems = []
     for name in ("vocals", "accompaniment"):
         (path,) = folder.glob(f"{name}.*")
         audio, rate = read_audio(path)
         start = max(0, round(audio.shape[1] / 2 - seconds * rate / 2))
-        stems.append(audio[:, start : start + round(seconds * rate)])
+        stems.append(as_16_bit(audio[:, start : start + round(seconds * rate)]))
     return stems[0], stems[0] + stems[1], rate
 
 

@@ -39,7 +39,7 @@ import torch
 from solovox import Separator, read_audio
 from solovox.cli.demo import fetch_song, read_song
 from solovox.data.index import find_songs, read_pair
-from solovox.evaluation.metrics import lsd, multi_resolution_stft, usdr
+from solovox.evaluation.metrics import as_16_bit, lsd, multi_resolution_stft, usdr
 from solovox.evaluation.peers import spleeter
 
 Audio = npt.NDArray[np.float32]
@@ -71,12 +71,16 @@ class Clip:
 
 
 def real_clips(cache: Path, songs: Path, music: list[Audio]) -> list[Clip]:
-    """The clips of real singing; those whose source is not there are left out."""
-    vocals, accompaniment, _ = read_song(fetch_song(cache / "falcon"))
-    clips = [Clip("Falcon 69", vocals, accompaniment)]
+    """The clips of real singing; those whose source is not there are left out.
+
+    The songs are decoded from lossy files: see `as_16_bit`.
+    """
+    falcon = read_song(fetch_song(cache / "falcon"))[:2]
+    clips = [Clip("Falcon 69", *map(as_16_bit, falcon))]
     if (songs / "valid/Francium").is_dir():
         song = next(song for song in find_songs(songs / "valid") if song.name == "Francium")
-        clips.append(Clip("Francium 60-90 s", *read_pair(song, 60 * RATE, 30 * RATE)))
+        pair = read_pair(song, 60 * RATE, 30 * RATE)
+        clips.append(Clip("Francium 60-90 s", *map(as_16_bit, pair)))
     if len(music) > 1:
         for path, band in zip(fetch_voices(cache), (music[0], music[-1]), strict=True):
             voice = read_audio(path, RATE)[0]

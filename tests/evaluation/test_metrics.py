@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solovox.errors import DataError
 from solovox.evaluation.metrics import (
     METRICS,
+    as_16_bit,
     bleedless,
     fullness,
     is_silent,
@@ -195,6 +198,21 @@ class TestAwkwardAudio:
     def test_clipping_costs(self) -> None:
         s = tone(gain=1.5)
         assert 5 < usdr(s, np.clip(s, -1, 1)) < 30
+
+    def test_16_bits_are_those_of_a_file_and_fill_what_a_lossy_one_left_empty(self) -> None:
+        rng = np.random.default_rng(0)
+        audio = rng.uniform(-0.9, 0.9, (2, RATE)).astype(np.float32)
+        file = io.BytesIO()
+        soundfile.write(file, as_16_bit(audio).T, RATE, format="WAV", subtype="PCM_16")
+        file.seek(0)
+        read, _ = soundfile.read(file, dtype="float32")
+        np.testing.assert_array_equal(read.T, as_16_bit(audio))
+        spectrum = np.fft.rfft(audio)
+        spectrum[:, len(spectrum[0]) // 2 :] = 0
+        lossy = np.fft.irfft(spectrum, RATE).astype(np.float32)
+        hiss = lossy + rng.normal(0, 1e-5, lossy.shape)  # -100 dB of full scale: nobody hears it
+        assert lsd(lossy, hiss, RATE) > 1.5
+        assert lsd(as_16_bit(lossy), hiss, RATE) < 0.7
 
     def test_silent_frames_do_not_count_in_lsd(self) -> None:
         s = np.concatenate([noise(1.0), np.zeros((2, RATE), np.float32)], axis=1)

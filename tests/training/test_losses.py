@@ -152,6 +152,14 @@ def test_estimates_learn_the_teachers_mean_where_somebody_sings() -> None:
     assert loss.state_dict().keys() == SeparationLoss(model, weights).state_dict().keys()
 
 
+def test_teachers_hear_the_level_they_know() -> None:
+    teacher, student = built(BANDS), build_model(replace(BANDS, normalise=False))
+    mixture, vocals, _, _ = batch(student)
+    heard = teacher.conditioner(mixture / teacher.level(mixture)).estimate
+    loss = SeparationLoss(student, replace(KIND, teacher=1.0), "fp32", teachers=[teacher])
+    torch.testing.assert_close(loss._taught(mixture, vocals), heard * teacher.level(mixture))
+
+
 def test_teachers_must_hear_the_same_and_estimate() -> None:
     model = build_model(BANDS)
     other = replace(BANDS, codec=replace(BANDS.codec, sample_rate=16_000))

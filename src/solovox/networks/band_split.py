@@ -16,9 +16,9 @@ what is left:
     v  = (alpha·x_t - x̂0)/sigma + (r/w)·net(z, μ, r, t)
        = alpha·sigma·(1 - r²)/w·z - sigma·μ + (r/w)·net(z, μ, r, t)
 
-Input and target of `net` have unit variance at every t and in every coefficient, in the manner of
-Karras et al. 2022 (EDM). Where the conditioner is sure (r → 0, nobody sings), the generator cannot
-add a voice.
+With the true spread, input and target of `net` have unit variance at every t and in every
+coefficient, in the manner of Karras et al. 2022 (EDM). Where the conditioner is sure (r → 0, nobody
+sings), the generator cannot add a voice.
 """
 
 import math
@@ -334,9 +334,10 @@ def told_spread(spread: Tensor) -> Tensor:
 def limit_spread(spread: Tensor, mixture: Tensor, limit: float) -> Tensor:
     """The spread [batch, channels, frames], at most `limit` times the mixture's level there.
 
-    The vocals are a part of the mixture, so an estimate can be wrong by no more than what is heard.
-    The spread knows bands only; without the limit, sampling fills the gaps between harmonics with
-    hiss. The level is taken over three frames, since a coefficient alone may vanish by its phase.
+    A rule of thumb against hiss: the spread knows bands only, and without the limit sampling fills
+    the gaps between harmonics. It is no bound on the error, for vocals and accompaniment may
+    cancel; where it binds, what the network sees and learns has more than unit variance. The level
+    is taken over three frames, since a coefficient alone may vanish by its phase.
     """
     level = F.avg_pool1d(mixture.square(), 3, stride=1, padding=1).sqrt()
     return torch.minimum(spread, limit * level + 1e-6)

@@ -267,13 +267,14 @@ class SeparationLoss(nn.Module):
             return vocals
         heard = []
         for teacher in self._teachers:
+            level = teacher.level(mixture)
             with autocast(mixture.device, self.precision):
-                estimate = teacher.conditioner(mixture).estimate
+                estimate = teacher.conditioner(mixture / level).estimate
             if estimate is None:
                 raise ModelError(f"{teacher.config.name} makes no estimate that could be learnt")
-            heard.append(estimate.float())
-        level = vocals.square().mean(dim=(1, 2), keepdim=True).sqrt()
-        share = torch.where(level > QUIET, self.config.teacher, 0.0)
+            heard.append(estimate.float() * level)
+        sung, heard_all = (a.square().mean(dim=(1, 2), keepdim=True) for a in (vocals, mixture))
+        share = torch.where(sung > QUIET**2 * heard_all, self.config.teacher, 0.0)
         return vocals + share * (torch.stack(heard).mean(dim=0) - vocals)
 
     def _estimates(self, target: Tensor, x0: Tensor, features: Features) -> dict[str, Tensor]:
