@@ -13,6 +13,7 @@ least 40 dB) and what it changes of the uSDR (at most 0.05 dB): a model beyond t
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,13 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
     torch.set_num_threads(1)
     folders = [folder for folder in sorted(songs.iterdir()) if folder.is_dir()]
     excerpts = [excerpt(folder, seconds) for folder in folders]
-    for folder, (vocals, _, _) in zip(folders, excerpts, strict=True):
+    for folder, (vocals, _, rate) in zip(folders, excerpts, strict=True):
         if is_silent(vocals):
             raise click.ClickException(f"{folder.name}: nobody sings in its middle; leave it out")
+        if math.isnan(lsd(vocals, vocals, rate)):
+            raise click.ClickException(
+                f"{folder.name}: its vocals are too quiet for an LSD (-60 dB); leave it out"
+            )
     table = Table(title=f"{model}, {len(excerpts)} songs of {seconds:g} s")
     for heading in (
         "setting",
@@ -112,7 +117,7 @@ def main(songs: Path, model: str, seconds: float, only: tuple[str, ...], precisi
                 change.append(scores[-1] - usdr(vocals, exactly))
         minutes = sum(vocals.shape[1] / rate for vocals, _, rate in excerpts) / 60
         passes = separator.sampling.steps * separator.sampling.takes
-        cells = (np.mean(scores), np.nanmean(distances), cpu / minutes)
+        cells = (np.mean(scores), np.mean(distances), cpu / minutes)
         table.add_row(
             name, str(passes), *(f"{cell:.2f}" for cell in cells),
             *((f"{min(apart):.1f}", f"{max(change, key=abs):+.3f}") if apart else ()),

@@ -1,10 +1,15 @@
 """A study's files, and that an identity and noise on it are what they say."""
 
+import importlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from solovox.audio import write_audio
 from solovox.checkpoint import save_model
 from solovox.codecs.encodec_small import SmallEncodecConfig
 from solovox.errors import ModelError
@@ -55,3 +60,30 @@ def test_each_rule_is_scored_beside_the_mixture(clips, tmp_path):
     assert names == ["mixture", "tiny, exact", "tiny, wiener", "tiny, generated"]
     assert found.rows[0]["usdr"] > 60  # there is nothing but vocals in the mixture
     assert "means" not in found.markdown()
+
+
+def test_a_clip_too_quiet_for_a_score_is_in_no_mean_of_it_and_named(clips, tmp_path):
+    folder = save_model(build_model(MODEL), tmp_path)
+    hum = replace(clips[0], name="hum", vocals=clips[0].vocals * np.float32(1e-3))  # -74 dB
+    alone = noise(str(folder), clips, (0.0,), told=lambda _: None)
+    both = noise(str(folder), [*clips, hum], (0.0,), told=lambda _: None)
+    assert both.rows[0]["lsd"] == pytest.approx(alone.rows[0]["lsd"], rel=1e-3)
+    assert "LSD is not defined in hum: in no mean of it." in both.markdown()
+    assert "not defined" not in alone.markdown()
+    quiet = noise(str(folder), [hum], (0.0,), told=lambda _: None)
+    assert "| – |" in quiet.markdown()
+    quiet.save(tmp_path / "out")
+    assert json.loads((tmp_path / "out/study.json").read_text())["rows"][0]["lsd"] is None
+
+
+def test_the_benchmark_refuses_vocals_too_quiet_for_a_score(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    quality = importlib.import_module("quality")
+    time = np.arange(8000) / 8000
+    tone = np.stack(2 * [np.sin(2 * np.pi * 440 * time)]).astype(np.float32)
+    (tmp_path / "songs/hum").mkdir(parents=True)
+    for name, level in (("vocals", 3e-4), ("accompaniment", 0.1)):
+        write_audio(tmp_path / f"songs/hum/{name}.wav", level * tone, 8000)
+    done = CliRunner().invoke(quality.main, [str(tmp_path / "songs")])
+    assert done.exit_code == 1
+    assert "hum: its vocals are too quiet for an LSD (-60 dB); leave it out" in done.output

@@ -8,7 +8,8 @@
     stems       the kinds of stems, of several models, beside the mixture and other separators
 
 Each study is a function that gives a `Study`, rows of numbers; `save` writes it as study.json,
-study.md and study.png. Scores are means over songs.
+study.md and study.png. Scores are means over songs; a song in which a score is not defined, as LSD
+where nothing is louder than -60 dB, is in no mean of it and named in the notes.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Study:
     def save(self, folder: Path) -> None:
         """Write study.json, study.md and study.png into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        values = {**vars(self), "rows": list(self.rows), "songs": list(self.songs)}
+        rows = [{name: _stored(value) for name, value in row.items()} for row in self.rows]
+        values = {**vars(self), "rows": rows, "songs": list(self.songs)}
         (folder / "study.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         (folder / "study.md").write_text(self.markdown(), encoding="utf-8")
         self._draw(folder / "study.png")
@@ -184,13 +186,15 @@ def identity(
             coders[f"{model.config.name}, untrained"] = Coder(build_model(model.config))
         coders[model.config.name] = Coder(model)
     rows: list[Row] = []
+    mean = _Mean(clips)
     for name, coder in coders.items():
         for what in ("vocals", "mixture"):
             told(f"{name}: {what}")
             pairs = [(getattr(clip, what), clip.sample_rate) for clip in clips]
             coded = [(audio, coder.code(audio, rate), rate) for audio, rate in pairs]
-            rows.append({"codec": name, "series": what, **_mean(_spectral(*one) for one in coded)})
-    return Study("Identity: encoded and decoded", "codec", rows, _names(clips), _NO_QUANTISER)
+            rows.append({"codec": name, "series": what, **mean(_spectral(*one) for one in coded)})
+    notes = mean.said(_NO_QUANTISER)
+    return Study("Identity: encoded and decoded", "codec", rows, _names(clips), notes)
 
 
 def noise(name: str, clips: Sequence[Clip], levels: Sequence[float], told: Told = print) -> Study:
@@ -204,15 +208,16 @@ def noise(name: str, clips: Sequence[Clip], levels: Sequence[float], told: Told 
     """
     coder = Coder(load_model(name))
     rows: list[Row] = []
+    mean = _Mean(clips)
     for level in levels:
         told(f"noise {level:g}")
         coded = [
             (clip.vocals, coder.code(clip.vocals, clip.sample_rate, level), clip.sample_rate)
             for clip in clips
         ]
-        rows.append({"noise": level, **_mean(_spectral(*one) for one in coded)})
+        rows.append({"noise": level, **mean(_spectral(*one) for one in coded)})
     title = f"Noise on the latents of {coder.model.config.name}"
-    return Study(title, "noise", rows, _names(clips), _NO_QUANTISER)
+    return Study(title, "noise", rows, _names(clips), mean.said(_NO_QUANTISER))
 
 
 def steps(
@@ -233,13 +238,15 @@ def steps(
     """
     model = load_model(name)
     rows: list[Row] = []
+    mean = _Mean(clips)
     for start in starts:
         for count in counts:
             told(f"{count} steps from {start:g}")
             separator = Separator(model, steps=count, start=start, stems="generated")
-            scores = _mean(_separated(separator, clips))
+            scores = mean(_separated(separator, clips))
             rows.append({"T": float(count), "series": f"start {start:g}", **scores})
-    return Study(f"Steps of {model.config.name}", "T", rows, _names(clips), _AS_GENERATED)
+    title, notes = f"Steps of {model.config.name}", mean.said(_AS_GENERATED)
+    return Study(title, "T", rows, _names(clips), notes)
 
 
 def context(
@@ -255,14 +262,15 @@ def context(
     """
     model = load_model(name)
     rows: list[Row] = []
+    mean = _Mean(clips)
     for length in seconds:
         told(f"chunks of {length:g} s")
         samples = round(length * model.codec.sample_rate)
         model.config = replace(model.config, chunk=samples)
         separator = Separator(model, stems="generated")
-        rows.append({"seconds": length, **_mean(_separated(separator, clips))})
+        rows.append({"seconds": length, **mean(_separated(separator, clips))})
     title = f"Context of {model.config.name}"
-    return Study(title, "seconds", rows, _names(clips), _AS_GENERATED)
+    return Study(title, "seconds", rows, _names(clips), mean.said(_AS_GENERATED))
 
 
 def injection(
@@ -276,14 +284,16 @@ def injection(
         told: called with what is being done.
     """
     rows: list[Row] = []
+    mean = _Mean(clips)
     for name, model in models.items():
         told(f"injection: {name}")
         for start in dict.fromkeys((model.config.sampling.start, 1.0)):
             count = model.config.sampling.steps if start < 1 else 10
             separator = Separator(model, steps=count, start=start, stems="generated")
-            scores = _mean(_separated(separator, clips, interference=True))
+            scores = mean(_separated(separator, clips, interference=True))
             rows.append({"injection": name, "series": f"start {start:g}, T = {count}", **scores})
-    return Study("Injection of the mixture", "injection", rows, _names(clips), _AS_GENERATED)
+    notes = mean.said(_AS_GENERATED)
+    return Study("Injection of the mixture", "injection", rows, _names(clips), notes)
 
 
 def stems(
@@ -371,13 +381,41 @@ def _spectral(true: Audio, guess: Audio, sample_rate: int) -> dict[str, float]:
     }
 
 
-def _mean(scores: Iterable[dict[str, float]]) -> dict[str, float]:
-    rows = list(scores)
-    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+class _Mean:
+    """The mean of each score over the clips; it notes the clips in which one is not defined."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._names = _names(clips)
+        self._without: dict[str, dict[str, None]] = {}  # by score, in the order of the clips
+
+    def __call__(self, scores: Iterable[dict[str, float]]) -> dict[str, float]:
+        rows = list(scores)
+        means = {}
+        for score in rows[0]:
+            values = [row[score] for row in rows]
+            for name, value in zip(self._names, values, strict=True):
+                if math.isnan(value):
+                    self._without.setdefault(score, {})[name] = None
+            defined = [value for value in values if not math.isnan(value)]
+            means[score] = float(np.mean(defined)) if defined else math.nan
+        return means
+
+    def said(self, notes: str) -> str:
+        """The notes, and which clips are in no mean."""
+        lacking = (
+            f" {HEADS[score]} is not defined in {', '.join(names)}: in no mean of it."
+            for score, names in self._without.items()
+        )
+        return notes + "".join(lacking)
 
 
 def _names(clips: Sequence[Clip]) -> list[str]:
     return [clip.name for clip in clips]
+
+
+def _stored(value: float | str) -> float | str | None:
+    """JSON knows no NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _cell(value: float | str) -> str:
