@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from solovox.diffusion.objective import diffuse, undiffuse
+from solovox.networks import band_split
 from solovox.networks.band_split import (
     BandMerge,
     BandSplit,
@@ -131,6 +132,32 @@ def test_each_embedding_reaches_the_velocity(model):
     v = model.velocity(x_t, torch.tensor(0.5), replace(features, embeddings=tuple(levels)))
     for gradient in torch.autograd.grad(v.square().sum(), levels):
         assert gradient.abs().max() > 0
+
+
+def test_prepared_features_give_the_same_velocity(model):
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    features = model.condition(torch.randn(2, 2, 5000))
+    prepared = model.prepare(features)
+    assert model.prepare(prepared) is prepared
+    assert prepared.spread is features.spread  # refinement noise is shaped by it
+    x_t = torch.randn_like(features.mean)
+    for t in (torch.tensor(0.02), torch.tensor([0.3, 0.9])):
+        v = model.velocity(x_t, t, features)
+        assert torch.equal(model.velocity(x_t, t, prepared), v)
+
+
+def test_a_step_makes_no_more_of_the_features(model, monkeypatch):
+    """What is prepared once a chunk is not computed at the steps."""
+    features = model.condition(torch.randn(1, 2, 5000))
+    prepared = model.prepare(features)
+    asked = []
+    for module in model.generator.unet.inject:
+        module.register_forward_hook(lambda *_: asked.append("inject"))
+    for name in ("limit_spread", "told_spread"):
+        monkeypatch.setattr(band_split, name, lambda *_: asked.append("spread"))
+    model.velocity(torch.randn_like(features.mean), torch.tensor(0.5), prepared)
+    assert asked == []
 
 
 def test_the_generator_s_loss_does_not_turn_the_estimate(model):

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from solovox.networks.conditioner import AuxiliaryConnection, Conditioner, ConditionerConfig
-from solovox.networks.features import Features
+from solovox.networks.features import Features, PreparedFeatures
 from solovox.networks.generator import Generator, GeneratorConfig
 from solovox.networks.layers import Attention, ImageAttention, TransformerLayer, pad_right, rotate
-from solovox.networks.unet import PreparedFeatures
 
 CONDITIONER = ConditionerConfig(
     widths=(8, 8, 8, 8, 16, 16, 16),

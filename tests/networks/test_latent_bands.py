@@ -82,6 +82,25 @@ def test_where_nothing_is_heard_the_low_bands_have_no_spread_to_speak_of():
         assert (r[:, CONFIG.kept :] == 0.5).all()
 
 
+@pytest.mark.parametrize("injection", DEPTHS)
+def test_prepared_features_give_the_same_velocity(injection):
+    model, heard = generator(injection), features(spread=0.5)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    prepared = model.prepare(heard)
+    assert model.prepare(prepared) is prepared
+    asked = []
+    for module in (model.split_mixture, *model.unet.fold):
+        module.register_forward_hook(lambda *_: asked.append(1))
+    x_t = noise(2, CHANNELS, FRAMES, seed=9)
+    for t in (torch.tensor(0.02), torch.tensor([0.3, 0.9])):
+        found = model(x_t, t, prepared)
+        assert asked == []
+        assert torch.equal(found, model(x_t, t, heard))
+        assert asked
+        asked.clear()
+
+
 def test_it_needs_a_prior():
     with pytest.raises(ValueError, match="needs a prior"):
         generator()(noise(1, CHANNELS, 4), torch.tensor(0.5), Features(()))

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from solovox.diffusion.schedule import alpha, sigma
-from solovox.networks.features import Features
+from solovox.networks.features import Features, PreparedFeatures
 from solovox.networks.layers import Attention, FiLM, TimeEmbedding
 from solovox.stereo import mid_side
 
@@ -210,8 +210,8 @@ class BandUNet(nn.Module):
     level.
 
     The same class serves the conditioner, whose decoder levels are its embeddings, and the
-    generator, which takes those embeddings in its encoder, level by level, and is modulated by
-    time.
+    generator, which takes those embeddings in its encoder, level by level, each by a pointwise
+    convolution of `inject`, and is modulated by time.
     """
 
     def __init__(
@@ -241,8 +241,14 @@ class BandUNet(nn.Module):
             for c, w in zip(condition_widths, widths, strict=bool(condition_widths))
         )
 
+    def injected(self, embeddings: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What is added to the encoder's tokens, level by level."""
+        return tuple(
+            inject(embedding) for inject, embedding in zip(self.inject, embeddings, strict=True)
+        )
+
     def forward(
-        self, x: Tensor, time: Tensor | None = None, conditions: tuple[Tensor, ...] = ()
+        self, x: Tensor, time: Tensor | None = None, injected: tuple[Tensor, ...] = ()
     ) -> tuple[Tensor, ...]:
         """The decoder's tokens level by level, the finest first."""
         bands, steps = x.shape[2:]
@@ -252,8 +258,8 @@ class BandUNet(nn.Module):
             if depth:
                 skips.append(x)
                 x = self.down[depth - 1](x)
-            if conditions:
-                x = x + self.inject[depth](conditions[depth])
+            if injected:
+                x = x + injected[depth]
             x = blocks(x, time)
         x = self.bottom(self.attention(x), time)
         levels = [x]
@@ -362,19 +368,34 @@ class BandSplitGenerator(nn.Module):
         for parameter in self.merge.unfold.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
-        """The velocity at x_t [batch, 2·bins, frames] and t, a scalar or [batch]."""
+    def prepare(self, features: Features) -> PreparedFeatures:
+        """The features with what depends on neither x_t nor t, as embeddings: the limited spread,
+        the inputs beside z, [batch, 6·bins, frames], and what is injected, level by level.
+
+        A sampler calls this once a chunk and hands the result to every step; `forward` takes
+        either kind.
+        """
+        if isinstance(features, PreparedFeatures):
+            return features
         if features.mean is None or features.spread is None or features.mixture is None:
             raise ValueError("the band-split generator needs a prior and the mixture")
-        mean = features.mean.detach()
         spread = limit_spread(features.spread.detach(), features.mixture, self.spread_limit)
+        given = torch.cat((features.mean.detach(), told_spread(spread), features.mixture), dim=1)
+        injected = self.unet.injected(features.embeddings)
+        return PreparedFeatures.of(features, (spread, given, *injected))
+
+    def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
+        """The velocity at x_t [batch, 2·bins, frames] and t, a scalar or [batch]; the features are
+        the conditioner's, or `prepare`'s of them."""
+        spread, given, *injected = self.prepare(features).embeddings
+        mean = given[:, : x_t.shape[1]]
         t = t.to(x_t.dtype).expand(x_t.shape[0])
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        inputs = torch.cat((z, mean, told_spread(spread), features.mixture), dim=1)
+        inputs = torch.cat((z, given), dim=1)
         tokens = self.split(inputs.reshape(len(x_t), 8, self.bins, -1))
-        tokens = self.unet(tokens, self.time(t), features.embeddings)[0]
+        tokens = self.unet(tokens, self.time(t), tuple(injected))[0]
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)
         velocity: Tensor = (
             a * s * (1 - spread.square()) / scale * z - s * mean + spread / scale * correction

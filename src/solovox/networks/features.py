@@ -29,3 +29,14 @@ class Features:
     def estimate(self) -> Tensor | None:
         """The finest one-pass estimate of the vocals, or None where the conditioner has none."""
         return self.estimates[-1] if self.estimates else None
+
+
+@dataclass(frozen=True)
+class PreparedFeatures(Features):
+    """Features whose embeddings are what the generator makes of them at any x_t and t: those in
+    which they enter, level by level, and what else it computes once."""
+
+    @classmethod
+    def of(cls, features: Features, embeddings: tuple[Tensor, ...]) -> "PreparedFeatures":
+        """Return the features with these embeddings in place of theirs."""
+        return cls(**{**vars(features), "embeddings": embeddings})

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from solovox.networks.features import Features
+from solovox.networks.features import Features, PreparedFeatures
 from solovox.networks.layers import Conv, to_image, to_sequence
-from solovox.networks.unet import PreparedFeatures, UNet, UNetConfig
+from solovox.networks.unet import UNet, UNetConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ estimate is known at all levels; the conditioner's tokens beside the latents; tw
 convolutions over bands × time. Source: arXiv 2511.20470; `networks.latent_unet` is its full size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,7 +33,7 @@ from solovox.networks.band_split import (
     mel_band_edges,
     told_spread,
 )
-from solovox.networks.features import Features
+from solovox.networks.features import Features, PreparedFeatures
 from solovox.networks.latent_unet import INJECTED, Injection
 from solovox.networks.layers import TimeEmbedding
 
@@ -108,23 +109,24 @@ class LatentBandUNet(BandUNet):
             {i: Merge(widths[int(i)], heard[i]) for i in heard if int(i) + 1 < len(widths)}
         )
 
-    def heard(self, mixture: Tensor, tokens: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def heard(self, mixture: Tensor, tokens: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What enters at each injected level: the mixture's tokens and the conditioner's."""
         folded = self.padded(mixture)
-        conditions = {}
+        conditions = []
         for depth, own in enumerate(tokens):
             if depth:
                 folded = self.fold[depth - 1](folded)
             if str(depth) in self.merge_in:
-                conditions[str(depth)] = torch.cat((folded, own[:, :, : folded.shape[2]]), dim=1)
-        return conditions
+                conditions.append(torch.cat((folded, own[:, :, : folded.shape[2]]), dim=1))
+        return tuple(conditions)
 
     def padded(self, x: Tensor) -> Tensor:
         """Tokens with zeros behind the last, both ways, so that all levels come out even."""
         return F.pad(x, (0, -x.shape[3] % self.stride, 0, -x.shape[2] % self.stride))
 
-    def correction(self, x: Tensor, time: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        """The decoder's finest tokens."""
+    def correction(self, x: Tensor, time: Tensor, heard: Sequence[Tensor]) -> Tensor:
+        """The decoder's finest tokens; `heard` has what enters at each injected level."""
+        conditions = dict(zip(self.merge_in, heard, strict=True))
         x = self.padded(x)
         skips: list[Tensor] = []
         for depth, blocks in enumerate(self.encoder):
@@ -161,21 +163,35 @@ class LatentBands(nn.Module):
         for parameter in self.merge.unfold.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
-        """The velocity at x_t [batch, 2·(kept + learned), frames] and t, a scalar or [batch]."""
+    def prepare(self, features: Features) -> PreparedFeatures:
+        """The features with what depends on neither x_t nor t, as embeddings: the limited spread,
+        the inputs beside z, [batch, 4·(kept + learned), frames], and what enters at each injected
+        level.
+
+        A sampler calls this once a chunk and hands the result to every step; `forward` takes
+        either kind.
+        """
+        if isinstance(features, PreparedFeatures):
+            return features
         if features.mean is None or features.spread is None or features.mixture is None:
             raise ValueError("the small latent generator needs a prior and the mixture's latents")
-        mean = features.mean.detach().float()
         spread = self.limited(features.spread.detach().float(), features.mixture.float())
+        given = torch.cat((features.mean.detach().float(), told_spread(spread)), dim=1)
+        mixture = self.split_mixture(self.folded(features.mixture, 2))
+        heard = self.unet.heard(mixture, features.embeddings)
+        return PreparedFeatures.of(features, (spread, given, *heard))
+
+    def forward(self, x_t: Tensor, t: Tensor, features: Features) -> Tensor:
+        """The velocity at x_t [batch, 2·(kept + learned), frames] and t, a scalar or [batch]; the
+        features are the conditioner's, or `prepare`'s of them."""
+        spread, given, *heard = self.prepare(features).embeddings
+        mean = given[:, : x_t.shape[1]]
         t = t.to(x_t.dtype).expand(x_t.shape[0])
         a, s = alpha(t)[:, None, None], sigma(t)[:, None, None]
         scale = (a.square() * spread.square() + s.square()).sqrt()
         z = (x_t - a * mean) / scale
-        inputs = torch.cat((z, mean, told_spread(spread)), dim=1)
-        conditions = self.unet.heard(
-            self.split_mixture(self.folded(features.mixture, 2)), features.embeddings
-        )
-        tokens = self.unet.correction(self.split(self.folded(inputs, 6)), self.time(t), conditions)
+        inputs = torch.cat((z, given), dim=1)
+        tokens = self.unet.correction(self.split(self.folded(inputs, 6)), self.time(t), heard)
         correction = self.merge(tokens, x_t.shape[-1]).flatten(1, 2)
         velocity: Tensor = (
             a * s * (1 - spread.square()) / scale * z - s * mean + spread / scale * correction

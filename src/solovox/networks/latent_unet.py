@@ -20,9 +20,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from solovox.networks.features import Features
+from solovox.networks.features import Features, PreparedFeatures
 from solovox.networks.layers import Conv, pad_right, to_image, to_sequence
-from solovox.networks.unet import PreparedFeatures, UNet, UNetConfig
+from solovox.networks.unet import UNet, UNetConfig
 
 Injection = Literal["deep", "all", "bottleneck"]
 

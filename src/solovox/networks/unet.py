@@ -19,7 +19,6 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from solovox.networks.features import Features
 from solovox.networks.layers import (
     Conv,
     FiLM,
@@ -32,16 +31,6 @@ from solovox.networks.layers import (
     to_sequence,
     upsample,
 )
-
-
-@dataclass(frozen=True)
-class PreparedFeatures(Features):
-    """Features whose embeddings have the generator's widths and rates, one an injected level."""
-
-    @classmethod
-    def of(cls, features: Features, embeddings: tuple[Tensor, ...]) -> "PreparedFeatures":
-        """Return the features with these embeddings in place of theirs."""
-        return cls(**{**vars(features), "embeddings": embeddings})
 
 
 @dataclass(frozen=True, kw_only=True)
