@@ -11,7 +11,6 @@ so the pages hold no paths of a machine.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -23,7 +22,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from solovox.checkpoint import CONFIG, find_model, list_models, load_model
+from solovox.checkpoint import list_models, load_model
 from solovox.cli.demo import fetch_song
 from solovox.errors import ModelError
 from solovox.evaluation.ablation import PAPER, Grid, ablation_report, label, verdict
@@ -35,6 +34,8 @@ from solovox.evaluation.report import (
     song_table,
     summary_table,
     table,
+    weights_line,
+    weights_of,
 )
 from solovox.evaluation.systems import (
     ModelSystem,
@@ -127,15 +128,6 @@ def there(models: str | None) -> tuple[list[str], list[str]]:
     return found, missing
 
 
-def weights(models: list[str]) -> str:
-    """Return which weights the figures are of, by the digest that a model's folder has."""
-    digests = {
-        Path(name).name: json.loads((find_model(name) / CONFIG).read_text("utf-8"))["sha256"][:12]
-        for name in models
-    }
-    return "Weights (SHA-256): " + ", ".join(f"{n} `{d}`" for n, d in digests.items()) + "."
-
-
 @click.group()
 def main() -> None:
     """Write the pages of results."""
@@ -184,7 +176,7 @@ def results(
         "runs; `s / s` is seconds of work a second of audio on a machine that did other things "
         "too, so lines cannot be compared by it. Spleeter was trained on 25,000 songs and has "
         "nothing above 11 kHz; IRM knows the true stems; silence shows what doing nothing gives.",
-        weights(names),
+        weights_line(weights_of(names)),
         *missing,
     ]
     for group in groups(open_singing, cache, excerpt):
@@ -264,7 +256,7 @@ def sampling(
         f"`python recipes/results/make.py sampling --open datasets/open-singing{asked}` writes "
         "this page. The question is the paper's: how many steps T, how much refinement noise η, "
         "and does its high-pass fc help?",
-        weights(names),
+        weights_line(weights_of(names)),
         *(
             f"{Path(name).name} samples in latents, which have no frequencies to filter."
             for name in names

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from solovox.audio import write_audio
-from solovox.checkpoint import save_model
+from solovox.checkpoint import save_model, weights_digest
+from solovox.cli.study import study
 from solovox.codecs.encodec_small import SmallEncodecConfig
 from solovox.errors import ModelError
 from solovox.evaluation.studies import Clip, identity, noise, stems, with_injection
@@ -87,3 +88,20 @@ def test_the_benchmark_refuses_vocals_too_quiet_for_a_score(monkeypatch, tmp_pat
     done = CliRunner().invoke(quality.main, [str(tmp_path / "songs")])
     assert done.exit_code == 1
     assert "hum: its vocals are too quiet for an LSD (-60 dB); leave it out" in done.output
+
+
+def test_a_study_says_of_which_weights_it_is_and_what_made_it(clips, tmp_path, monkeypatch):
+    model = save_model(build_model(MODEL), tmp_path / "model")
+    (tmp_path / "songs/tone").mkdir(parents=True)
+    for name in ("vocals", "mixture"):
+        write_audio(tmp_path / f"songs/tone/{name}.wav", clips[0].vocals, 8000)
+    words = ["noise", "-n", str(model), "--levels", "0", f"--songs={tmp_path / 'songs'}"]
+    monkeypatch.setattr("sys.argv", ["/bin/solovox", "study", *words])
+    done = CliRunner().invoke(study, [*words, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    digest = weights_digest(model)[:12]
+    assert f"Weights (SHA-256): model `{digest}`." in done.output
+    assert "Made by `solovox study noise -n model --levels 0 --songs=songs`." in done.output
+    kept = json.loads((tmp_path / "out/study.json").read_text())
+    assert kept["weights"] == {"model": digest}
+    assert kept["command"].startswith("solovox study noise ")

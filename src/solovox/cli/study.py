@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -148,6 +151,7 @@ def injection(
     from solovox.allocation import keep_memory
     from solovox.checkpoint import load_model, save_model
     from solovox.evaluation import studies
+    from solovox.evaluation.report import weights_of
     from solovox.training.config import Stage, recipe
     from solovox.training.loop import Trainer
     from solovox.training.run import Run
@@ -175,7 +179,7 @@ def injection(
         trained[kind] = begun.eval()
     found = studies.injection(trained, clips, _tell)
     notes = f"{found.notes} Generators trained for {max_steps} steps each, all else equal."
-    _finish(replace(found, notes=notes), place, "injection")
+    _finish(replace(found, notes=notes, weights=weights_of([name])), place, "injection")
 
 
 def _clips(songs: Path, excerpt: float | None) -> list[Clip]:
@@ -184,8 +188,16 @@ def _clips(songs: Path, excerpt: float | None) -> list[Clip]:
     return read_clips(songs, excerpt)
 
 
+def _command(words: Sequence[str]) -> str:
+    """The command line, for other machines: of an absolute path only the name."""
+    parts = (word.rpartition("=") for word in words)
+    named = (f"{n}{e}{Path(v).name if Path(v).is_absolute() else v}" for n, e, v in parts)
+    return shlex.join(["solovox", *named])
+
+
 def _finish(found: Study, out: Path | None, name: str) -> None:
     place = out or Path("runs/study") / name
+    found = replace(found, command=_command(sys.argv[1:]))
     found.save(place)
     click.echo(found.markdown())
     _tell(f"Written: {place}/study.{{json,md,png}}")

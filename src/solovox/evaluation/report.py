@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,26 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
     lines.insert(1, "|---" + "|---:" * (len(heads) - 1) + "|")
     return "\n".join(lines)
+
+
+def weights_of(models: Iterable[str]) -> dict[str, str]:
+    """Return the first twelve digits of the SHA-256 of models' weights, by the models' names.
+
+    Args:
+        models: names, folders or hub ids.
+    """
+    from solovox.checkpoint import weights_digest
+
+    return {Path(name).resolve().name: (weights_digest(name) or "?")[:12] for name in models}
+
+
+def weights_line(digests: Mapping[str, str]) -> str:
+    """Return in Markdown which weights figures are of.
+
+    Args:
+        digests: from `weights_of`.
+    """
+    return f"Weights (SHA-256): {', '.join(f'{n} `{d}`' for n, d in digests.items())}."
 
 
 def plot_distribution(results: Sequence[Result], path: Path) -> None:

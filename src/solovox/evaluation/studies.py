@@ -18,7 +18,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from solovox.evaluation.metrics import (
     usdr,
 )
 from solovox.evaluation.peers import PEERS
-from solovox.evaluation.report import pyplot, table
+from solovox.evaluation.report import pyplot, table, weights_line, weights_of
 from solovox.model import SeparationModel
 from solovox.networks.latent_unet import INJECTED
 from solovox.presets import build_model
@@ -89,6 +89,8 @@ class Study:
         songs: what was scored.
         notes: how, in a sentence or two.
         means: whether scores are means over the songs.
+        weights: of the models, from `weights_of`.
+        command: the command line that made it.
     """
 
     title: str
@@ -97,6 +99,8 @@ class Study:
     songs: Sequence[str]
     notes: str = ""
     means: bool = True
+    weights: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
     def markdown(self) -> str:
         """The study as a heading, a table and its notes."""
@@ -107,12 +111,10 @@ class Study:
             [_cell(row.get(n, math.nan)) for n in (self.key, *others, *names)] for row in self.rows
         ]
         songs = f"Songs: {', '.join(self.songs)}{'; means over songs' * self.means}."
-        return (
-            "\n\n".join(
-                part for part in (f"# {self.title}", songs, self.notes, table(heads, cells)) if part
-            )
-            + "\n"
-        )
+        made = f"Made by `{self.command}`." if self.command else ""
+        weights = weights_line(self.weights) if self.weights else ""
+        parts = (f"# {self.title}", made, weights, songs, self.notes, table(heads, cells))
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def save(self, folder: Path) -> None:
         """Write study.json, study.md and study.png into a folder."""
@@ -193,8 +195,9 @@ def identity(
             pairs = [(getattr(clip, what), clip.sample_rate) for clip in clips]
             coded = [(audio, coder.code(audio, rate), rate) for audio, rate in pairs]
             rows.append({"codec": name, "series": what, **mean(_spectral(*one) for one in coded)})
-    notes = mean.said(_NO_QUANTISER)
-    return Study("Identity: encoded and decoded", "codec", rows, _names(clips), notes)
+    title, notes = "Identity: encoded and decoded", mean.said(_NO_QUANTISER)
+    weights = weights_of(models)
+    return Study(title, "codec", rows, _names(clips), notes, weights=weights)
 
 
 def noise(name: str, clips: Sequence[Clip], levels: Sequence[float], told: Told = print) -> Study:
@@ -217,7 +220,8 @@ def noise(name: str, clips: Sequence[Clip], levels: Sequence[float], told: Told 
         ]
         rows.append({"noise": level, **mean(_spectral(*one) for one in coded)})
     title = f"Noise on the latents of {coder.model.config.name}"
-    return Study(title, "noise", rows, _names(clips), mean.said(_NO_QUANTISER))
+    notes, weights = mean.said(_NO_QUANTISER), weights_of([name])
+    return Study(title, "noise", rows, _names(clips), notes, weights=weights)
 
 
 def steps(
@@ -246,7 +250,7 @@ def steps(
             scores = mean(_separated(separator, clips))
             rows.append({"T": float(count), "series": f"start {start:g}", **scores})
     title, notes = f"Steps of {model.config.name}", mean.said(_AS_GENERATED)
-    return Study(title, "T", rows, _names(clips), notes)
+    return Study(title, "T", rows, _names(clips), notes, weights=weights_of([name]))
 
 
 def context(
@@ -270,7 +274,8 @@ def context(
         separator = Separator(model, stems="generated")
         rows.append({"seconds": length, **mean(_separated(separator, clips))})
     title = f"Context of {model.config.name}"
-    return Study(title, "seconds", rows, _names(clips), mean.said(_AS_GENERATED))
+    notes, weights = mean.said(_AS_GENERATED), weights_of([name])
+    return Study(title, "seconds", rows, _names(clips), notes, weights=weights)
 
 
 def injection(
@@ -325,7 +330,8 @@ def stems(
             for stem in STEMS:
                 scores = _spectral(getattr(clip, stem), found[stem], clip.sample_rate)
                 rows.append({"system": name, "series": f"{clip.name}, {stem}", **scores})
-    return Study("Kinds of stems", "system", rows, _names(clips), means=False)
+    title, weights = "Kinds of stems", weights_of(models)
+    return Study(title, "system", rows, _names(clips), means=False, weights=weights)
 
 
 def _heard(
