@@ -20,6 +20,7 @@ from solovox.data.shards import ShardConfig, write_shards
 from solovox.errors import ModelError
 from solovox.presets import PRESETS, config_to_json
 from solovox.separator import Separator
+from solovox.training.export import folder_name
 from solovox.training.run import read_preset, read_run
 
 
@@ -94,8 +95,19 @@ def test_a_model_that_bf16_would_spoil_computes_in_fp32(
     assert solovox(*new_run, "--max-steps", 1).exit_code == 0
     monkeypatch.setattr("solovox.training.export.APART", 500.0)
     assert solovox("export", tmp_path / "run", tmp_path / "model").exit_code == 0
-    assert load_model(tmp_path / "model").config.precision == "fp32"
+    config = load_model(tmp_path / "model").config
+    assert (config.name, config.precision) == ("model", "fp32")
     assert "the model computes in fp32" in (tmp_path / "model/README.md").read_text()
+
+
+def test_a_model_is_called_as_its_folder_where_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_name(Path("models/mine/"), "preset") == "mine"
+    assert folder_name(Path(), "preset") == tmp_path.name
+    for folder in ("/", "a\nb", "a" * 101):
+        assert folder_name(Path(folder), "preset") == "preset"
 
 
 def test_run_folder_is_not_overwritten_but_resumed(new_run: list[object], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from solovox.training.config import (
     learning_rate,
     parse_stages,
     recipe,
+    recipe_of,
     shortened,
     stage_at,
     steps_trained,
@@ -72,6 +73,12 @@ def test_every_preset_has_a_recipe() -> None:
         assert recipe(name) in RECIPES.values(), name
     assert recipe("diff-dmx-plain") is RECIPES["diff-dmx"]
     assert recipe("diff-dmx-smaller") is RECIPES["diff-dmx"]
+
+
+def test_a_model_of_another_name_has_the_recipe_of_the_preset_that_it_was() -> None:
+    for name, preset in PRESETS.items():
+        assert recipe_of(preset) is recipe(name)
+        assert recipe_of(replace(preset, name="my-model")) == recipe(name)
 
 
 @pytest.mark.parametrize(

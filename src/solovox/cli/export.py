@@ -25,7 +25,7 @@ import click
     show_default=True,
     help="Of the weights on disk; the last two take half the space.",
 )
-@click.option("--name", help="The model's name, if not its preset's.")
+@click.option("--name", help="The model's name, if not that of the folder OUT.")
 @click.option("--licence", help="The model's licence, for the card.")
 @click.option("--card-notes", type=click.File(encoding="utf-8"), help="Markdown for the card.")
 def export(

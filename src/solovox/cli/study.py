@@ -152,7 +152,7 @@ def injection(
     from solovox.checkpoint import load_model, save_model
     from solovox.evaluation import studies
     from solovox.evaluation.report import weights_of
-    from solovox.training.config import Stage, recipe
+    from solovox.training.config import Stage, recipe_of
     from solovox.training.loop import Trainer
     from solovox.training.run import Run
     from solovox.training.state import load_mean
@@ -164,7 +164,7 @@ def injection(
         begun = studies.with_injection(model, kind)
         start = save_model(begun, place / kind / "start")
         settings = replace(
-            recipe(model.config.name),
+            recipe_of(model.config),
             max_steps=max_steps,
             stages=(Stage(max_steps, ("conditioner",)), Stage()),
             validate_every=max_steps,

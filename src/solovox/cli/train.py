@@ -257,10 +257,10 @@ def default_workers(processes: int) -> int:
 
 def _of_model(name: str) -> tuple[ModelConfig, TrainingConfig]:
     from solovox.checkpoint import load_model
-    from solovox.training.config import recipe
+    from solovox.training.config import recipe_of
 
     config = load_model(name).config
-    return config, recipe(config.name)
+    return config, recipe_of(config)
 
 
 def _given(changes: Mapping[str, Any]) -> dict[str, Any]:

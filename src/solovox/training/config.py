@@ -12,6 +12,7 @@ from typing import Any
 from solovox.data.chunks import PAPER, AugmentConfig
 from solovox.errors import ModelError
 from solovox.precision import PRECISIONS
+from solovox.presets import PRESETS, ModelConfig
 from solovox.settings import parse_settings
 from solovox.training.codec_loss import CodecLossConfig
 from solovox.training.losses import LossConfig
@@ -242,3 +243,13 @@ def recipe(preset: str) -> TrainingConfig:
     """The recipe of a preset: its own, or that of the family that its name begins with."""
     families = [name for name in RECIPES if f"{preset}-".startswith(f"{name}-")]
     return RECIPES[max(families, key=len)] if families else TrainingConfig()
+
+
+def recipe_of(model: ModelConfig) -> TrainingConfig:
+    """The recipe of a model: of the preset of its name, else of one that has the same parts."""
+    alike = (name for name, preset in PRESETS.items() if _parts(preset) == _parts(model))
+    return recipe(model.name if model.name in PRESETS else next(alike, model.name))
+
+
+def _parts(model: ModelConfig) -> tuple[Any, ...]:
+    return model.codec, model.conditioner, model.generator

@@ -52,7 +52,7 @@ def export_run(
         out: the model's folder; its files are replaced.
         weights: "best" by validation, or "last". A run that was never validated has no best.
         dtype: of the weights on disk: "fp32", "bf16" or "fp16".
-        name: of the model; None is the preset's.
+        name: of the model, and of the folder that its stems go to; None is the name of `out`.
         licence: of the model, for its card.
         notes: Markdown for the card.
 
@@ -65,7 +65,7 @@ def export_run(
     if not path.is_file():
         other = "take --weights last" if weights == "best" else "train it first"
         raise ModelError(f"{run} has no {path.name}; {other}")
-    model = build_model(replace(settings.model, name=name or settings.model.name))
+    model = build_model(replace(settings.model, name=name or folder_name(out, settings.model.name)))
     step = load_mean(path, model)
     if settings.training.objective == "separation":
         precision, measured = find_precision(model, held_out(settings))
@@ -76,6 +76,12 @@ def export_run(
         return save_model(model, out, card, dtype)
     except OSError as error:
         raise unwritable(out, error) from error
+
+
+def folder_name(out: Path, otherwise: str) -> str:
+    """The name of a folder, where a model can have it (`presets.config_from_json`)."""
+    name = out.resolve().name
+    return name if 0 < len(name) <= 100 and name.isprintable() else otherwise
 
 
 def held_out(run: Run) -> list[Song]:
