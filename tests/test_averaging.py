@@ -85,7 +85,25 @@ def test_the_map_has_the_level_and_the_spread(oracle):
     np.testing.assert_allclose(density[wide] * RATE / 2, 1, atol=0.1)
     np.testing.assert_allclose((found.spread**2).sum(axis=0), 1, atol=0.03)
     np.testing.assert_allclose((found.level**2).sum(axis=0), 1 / 50, atol=0.005)
-    np.testing.assert_allclose(found.doubt, 50 / 51, atol=0.02)
+    np.testing.assert_allclose(found.doubt, 1, atol=0.02)
+
+
+@pytest.mark.parametrize("takes", [2, 3, 50])
+@pytest.mark.parametrize("certain", [0.0, 0.5, 2.0])
+def test_doubt_is_the_share_of_a_take_s_power_whatever_the_number_of_takes(takes, certain):
+    """A take is a voice of power `certain` and noise of power one; the mean's noise is 1/N."""
+    spread = np.ones((32, 1), np.float32)
+    level = np.sqrt(certain + spread / takes)
+    doubt = Uncertainty(np.arange(33.0), level, spread, takes).doubt
+    np.testing.assert_allclose(doubt, 1 / (certain + 1), rtol=1e-6)
+
+
+def test_doubt_is_a_share_at_all_times():
+    """A mean of few takes may happen to be quieter than the noise in it is on average."""
+    quiet, loud = np.zeros((32, 1), np.float32), np.ones((32, 1), np.float32)
+    assert (Uncertainty(np.arange(33.0), quiet, loud, 2).doubt == 1).all()
+    assert (Uncertainty(np.arange(33.0), loud, quiet, 2).doubt == 0).all()
+    assert (Uncertainty(np.arange(33.0), quiet, quiet, 2).doubt == 0).all()
 
 
 def test_the_map_tells_where_a_model_is_unsure(oracle):
@@ -135,6 +153,19 @@ def test_a_map_comes_back_from_its_file(tmp_path):
         (tmp_path / "b.npz").write_bytes(broken)
         with pytest.raises(SolovoxError, match="no uncertainty map"):
             Uncertainty.load(tmp_path / "b.npz")
+
+
+def test_a_map_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args, **values):
+        raise OSError(28, "No space left on device")
+
+    found = Uncertainty(np.arange(33.0), *np.ones((2, 32, 5), np.float32), takes=3)
+    monkeypatch.setattr("numpy.savez_compressed", full)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    for write in (found.save, found.draw):
+        with pytest.raises(OSError, match="No space"):
+            write(tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_s_map_lies_beside_its_stems(oracle, tmp_path):

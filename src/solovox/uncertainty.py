@@ -11,6 +11,8 @@ song; nothing else is kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,9 +49,14 @@ class Uncertainty:
 
     @property
     def doubt(self) -> Array:
-        """The share of a cell's power in which the takes differ: 0 all agree, 1 none do."""
+        """The share of a cell's power in which the takes differ: 0 all agree, 1 none do.
+
+        It is spread² / (power of one take), and the mean of N takes keeps 1/N of the spread², so
+        that a take has level² + (1 - 1/N) spread².
+        """
         spread, level = self.spread**2, self.level**2
-        share: Array = spread / np.maximum(spread + level, 1e-12)
+        take = level + (1 - 1 / max(1, self.takes)) * spread
+        share: Array = np.minimum(1, spread / np.maximum(take, 1e-12))
         return share
 
     def write(self, path: str | Path, title: str = "") -> Path:
@@ -61,12 +68,11 @@ class Uncertainty:
     def save(self, path: str | Path) -> Path:
         """The npz file written, with the attributes by name."""
         path = Path(path)
-        part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as file:
+        with _beside(path) as part, part.open("wb") as file:
             np.savez_compressed(
                 file, edges=self.edges, level=self.level, spread=self.spread, takes=self.takes
             )
-        return part.replace(path)
+        return path
 
     @classmethod
     def load(cls, path: str | Path) -> Uncertainty:
@@ -109,9 +115,9 @@ class Uncertainty:
         axes.set_yticks([], minor=True)
         axes.set(xlabel="s", ylabel="Hz", ylim=(0, self.edges[-1]), title=title)
         figure.colorbar(mesh, label=f"share in which {self.takes} takes differ")
-        part = path.with_name(f"{path.name}.part")
-        figure.savefig(part, dpi=120, format="png")
-        return part.replace(path)
+        with _beside(path) as part:
+            figure.savefig(part, dpi=120, format="png")
+        return path
 
 
 class UncertaintyMeter:
@@ -206,6 +212,18 @@ class UncertaintyMeter:
                 np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, missing)])
                 for a in (self._spread, self._level, self._weight)
             )
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A file to write in, which then takes the place of another, or is gone if the body fails."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def mel_edges(sample_rate: int) -> npt.NDArray[np.float64]:
