@@ -184,6 +184,24 @@ def test_a_file_s_map_lies_beside_its_stems(oracle, tmp_path):
         Separator(oracle()).separate(song(RATE), RATE, uncertainty=UncertaintyMeter())
 
 
+def test_what_a_map_does_not_show_is_told_once(oracle, tmp_path, caplog):
+    for name in "ab":
+        write_audio(tmp_path / f"{name}.wav", song(RATE), RATE)
+
+    def said(start, **settings):
+        caplog.clear()
+        separator = Separator(oracle(), takes=2, start=start)
+        for name in "ab":
+            separator.separate_file(tmp_path / f"{name}.wav", tmp_path, **settings)
+        return [record.getMessage() for record in caplog.records]
+
+    assert not said(0.5, uncertainty=True) and not said(0.1) and not said(0.1, resume=True)
+    (line,) = said(0.4, uncertainty=True)
+    assert "start 0.4" in line and "not what the model is unsure of" in line
+    (line,) = said(0.5, uncertainty=True, resume=True)
+    assert "nothing is kept of a song half done" in line
+
+
 def test_a_map_takes_no_stem_s_place(oracle, tmp_path):
     write_audio(tmp_path / "a.wav", song(RATE), RATE)
     separator = Separator(oracle(formula=noisy), takes=2)

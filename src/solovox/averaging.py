@@ -1,8 +1,12 @@
 """Several takes of one chunk: their mean, and how far they are apart.
 
-A diffusion model draws one of the voices that would explain the mixture. The mean of N draws has
-1 + 1/N times the least square error there is, a single one twice (the error of a draw and that of
-the mean of all draws add up). Takes come one by one and are let go at once, by Welford's recursion:
+A diffusion model draws one of the voices that would explain the mixture. The mean of N independent
+draws has 1 + 1/N times the least square error there is, a single one twice (the error of a draw and
+that of the mean of all draws add up). That holds of a perfect model, from noise, with enough steps.
+Takes that start from one estimate at a small t share its errors: they differ only in how they
+refine it, their mean is near that estimate, and more of them soon add nothing.
+
+Takes come one by one and are let go at once, by Welford's recursion:
 
     d_k = take_k - mean_{k-1}      mean_k = mean_{k-1} + d_k/k      M_k = M_{k-1} + (1 - 1/k)·d_k²
 

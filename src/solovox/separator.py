@@ -71,6 +71,7 @@ STEMS = ("vocals", "accompaniment")
 MOST_STEPS = 10_000
 MOST_GAIN = 120  # dB
 BLOCK = 65_536  # samples read at once
+FREE = 0.5  # the least t from which takes differ by more than how they refine an estimate
 BATCH = {"cuda": 4}  # chunks at once where there is room
 
 log = logging.getLogger("solovox")
@@ -163,6 +164,7 @@ class Separator:
         if self.sampling.eta and self.sampling.steps < 2:
             log.warning("eta does nothing here: refinement noise needs 2 steps or more")
         self._passes = self._rehearse()
+        self._told: set[str] = set()
         self.plan = ChunkPlan.of(config.chunk, config.overlap)
         self.model = BACKENDS[backend](loaded.eval(), resolve(self.device, self.precision))
         chosen = ", ".join(f"{name} {value}" for name, value in vars(self.sampling).items())
@@ -311,6 +313,16 @@ class Separator:
         check_gain(gain)
         if uncertainty:
             self._check_doubt()
+            if self.sampling.start < FREE:
+                self._tell_once(
+                    f"takes start from one estimate (start {self.sampling.start:g}): the map shows "
+                    "how they refine it, not what the model is unsure of; start 1 does, with more "
+                    "steps"
+                )
+            if resume:
+                self._tell_once(
+                    "with an uncertainty map, nothing is kept of a song half done: it begins anew"
+                )
         paths = {
             stem: self.path_of(path, stem, out, filename=filename, track=track, ext=extension)
             for stem in stems
@@ -534,6 +546,12 @@ class Separator:
     def _check_doubt(self) -> None:
         if self.sampling.takes < 2:
             raise SolovoxError("an uncertainty map needs 2 takes or more")
+
+    def _tell_once(self, text: str) -> None:
+        """Warn, but not of each song again."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("%s", text)
 
     def _touched(self, region: Region, sample_rate: int) -> range:
         """The indices of the chunks on which a region's samples depend."""
