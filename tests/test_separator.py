@@ -420,6 +420,18 @@ def test_clipping_is_told(oracle, tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("kind", ["mp3", "ogg"])
+def test_peaks_that_players_clip_are_told(oracle, tmp_path, caplog, kind):
+    write_audio(tmp_path / "loud.wav", 4 * tone(0.2, RATE), RATE)
+    separator = Separator(oracle(0.9))
+    separator.separate_file(tmp_path / "loud.wav", tmp_path, extension=kind)
+    assert "most players will clip the peaks" in caplog.text
+    assert "-5.2 dB" in caplog.text
+    caplog.clear()
+    separator.separate_file(tmp_path / "loud.wav", tmp_path, extension=kind, gain=-5.2)
+    assert not caplog.records
+
+
 def test_a_song_that_fails_leaves_nothing(oracle, tmp_path):
     broken = tmp_path / "broken.wav"
     audio = song(50_000)

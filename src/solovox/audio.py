@@ -307,8 +307,9 @@ class AudioWriter:
 
     The suffix chooses the format. pcm rounds to the nearest integer, so that samples read from 16
     or 24 bit come back bit for bit, and clips what lies beyond +-1; `clipped` counts those samples,
-    `peak` is the largest of all. Float wav, mp3 and ogg (Vorbis) never clip. A wav beyond 4 GB
-    becomes RF64. The same samples give the same bytes.
+    `peak` is the largest of all. Float wav, mp3 and ogg (Vorbis) never clip, but most players clip
+    the last two (`overloads`). A wav beyond 4 GB becomes RF64. The same samples give the same
+    bytes.
 
     Args:
         path: a name ending in .wav, .flac, .mp3 or .ogg; or a binary stream, which stays open and
@@ -348,6 +349,7 @@ class AudioWriter:
         if self._target and self._target.is_dir():
             raise AudioError(f"{self.name}: is a folder; give a file name")
         self._bits = BITS.get(subtypes[subtype])
+        self._coded = suffix in QUALITY
         self._sink: Any = None
         self._part: Path | None = None
         self._file: Any = path
@@ -371,6 +373,11 @@ class AudioWriter:
             self.abort()
             hint = f"{kind} cannot hold {self.sample_rate} Hz; choose wav or flac"
             raise AudioError(f"{self.name}: {hint}") from error
+
+    @property
+    def overloads(self) -> bool:
+        """Whether a coded file has samples beyond +-1, which whoever decodes to integers clips."""
+        return self._coded and self.peak > 1
 
     def write(self, block: npt.ArrayLike) -> None:
         """Append samples [channels, n]."""

@@ -869,14 +869,15 @@ def check_gain(gain: float) -> None:
 
 
 def warn_of_clipping(name: str, writers: Iterable[AudioWriter], gain: float = 0.0) -> None:
-    """Log how many samples of a song's stems were clipped, and the gain in dB that would do."""
+    """Log what was clipped of a song's stems, or will be, and the gain in dB that would do."""
     writers = list(writers)
     clipped = sum(writer.clipped for writer in writers)
-    if clipped:
+    if clipped or any(writer.overloads for writer in writers):
         loudest = 20 * math.log10(max(writer.peak for writer in writers))
+        what = f"{clipped} samples were clipped" if clipped else "most players will clip the peaks"
         log.warning(
-            "%s: %d samples were clipped; write float wav, or use a gain of %.1f dB",
-            name, clipped, math.floor(10 * (gain - loudest)) / 10,
+            "%s: %s; write float wav, or use a gain of %.1f dB",
+            name, what, math.floor(10 * (gain - loudest)) / 10,
         )  # fmt: skip
 
 
