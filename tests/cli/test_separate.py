@@ -70,6 +70,35 @@ def test_flags_that_others_have_too(run):
     assert soundfile.info("out/oracle/song - vocals.flac").subtype == "PCM_24"
 
 
+def test_options_of_others_are_noted_and_change_nothing(run):
+    write_audio("song.wav", tone(), RATE)
+    habits = ("--segment", 7, "--overlap", 0.25, "--shifts", 2, "--clip-mode", "rescale")
+    coding = ("--mp3-bitrate", 256, "--mp3-preset", 2)
+    result = run(*habits, *coding, "song.wav")
+    assert result.exit_code == 0
+    lines = one_line_each(result, len(command.HABITS))
+    assert sorted(line.split()[1] for line in lines) == sorted(command.HABITS)
+    assert all(line.startswith("Note: --") for line in lines)
+    before = Path("separated/oracle/song/vocals.wav").read_bytes()
+    quiet = run("-q", *habits, *coding, "song.wav")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert Path("separated/oracle/song/vocals.wav").read_bytes() == before
+    assert not any(name in run("--help").output for name in command.HABITS)
+
+
+@pytest.mark.parametrize("words", [["--list-models"], ["--list-models", "song.wav"]])
+def test_a_list_of_models_has_a_command_of_its_own(run, words):
+    result = run(*words)
+    assert result.exit_code == 1
+    assert one_line_each(result, 1) == ["Error: `solovox models` lists the models"]
+
+
+def test_verbose_says_what_is_used(run):
+    write_audio("song.wav", tone(), RATE)
+    assert run("song.wav").stderr == ""
+    assert "oracle on cpu: steps" in one_line_each(run("-v", "-d", "cpu", "song.wav"), 1)[0]
+
+
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
 def test_formats(run, kind):
     write_audio("song.wav", tone(1.0, 44100), 44100)

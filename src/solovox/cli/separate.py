@@ -39,6 +39,14 @@ RULES = ("exact", "wiener", "generated")
 QUALITY_SETS = ("steps", "start", "eta", "cutoff", "sampler", "spacing", "takes")
 BANDS = ("mixture", "spread")  # of refinement noise
 FILES = ("out", "filename")  # options about files, of which a pipe has none
+HABITS = {  # of demucs' options, each with a value: what there is in place of them
+    "--segment": "chunks are as long as the model wants them",
+    "--overlap": "chunks overlap as the model wants them to",
+    "--shifts": "--takes N averages so many samples, --quality best several",
+    "--clip-mode": "nothing is rescaled; float wav does not clip, for others there is --gain",
+    "--mp3-bitrate": "mp3 has 320 kbit/s",
+    "--mp3-preset": "mp3 has 320 kbit/s",
+}
 ALIKE = ("stems", "precision", "backend", "batch_size")  # given once, for regions to redo as well
 
 
@@ -111,6 +119,25 @@ class Stop:
             self.check()
 
 
+def _habits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Accept the options of HABITS, unlisted; the command finds what they would say in `meta`."""
+
+    def note(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            name = parameter.opts[0]
+            notes = context.meta.setdefault(__name__, [])
+            notes.append(f"{name} has no effect here: {HABITS[name]}")
+
+    for name in HABITS:
+        command = click.option(name, hidden=True, expose_value=False, callback=note)(command)
+    return command
+
+
+def _list_models(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        raise SolovoxError("`solovox models` lists the models")
+
+
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE_OR_FOLDER...")
 @click.option(
@@ -144,6 +171,15 @@ class Stop:
     expose_value=False,
     help="Accepted for habit: it is what is done anyway.",
 )
+@click.option(
+    "--list-models",
+    is_flag=True,
+    is_eager=True,
+    hidden=True,
+    expose_value=False,
+    callback=_list_models,
+)
+@_habits
 @click.option("--mp3", "extension", flag_value="mp3", help="Write mp3, 320 kbit/s.")
 @click.option("--ogg", "extension", flag_value="ogg", help="Write Ogg Vorbis.")
 @click.option("--flac", "extension", flag_value="flac", help="Write flac, 24 bits.")
@@ -192,6 +228,7 @@ class Stop:
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--resume", is_flag=True, help="Go on where an earlier call with --resume stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but what failed.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is used, outside a terminal too.")
 @click.pass_context
 def separate(
     context: click.Context,
@@ -208,6 +245,7 @@ def separate(
     jobs: int | None,
     resume: bool,
     quiet: bool,
+    verbose: bool,
     repeat: Path | None,
     **settings: Any,
 ) -> None:
@@ -236,7 +274,9 @@ def separate(
     if not songs and not piped:
         context.exit(1)
 
-    with messages(console, quiet), Stop() as stop:
+    for habit in () if quiet else context.meta.get(__name__, ()):
+        tell(console, habit, "Note")
+    with messages(console, quiet, verbose), Stop() as stop:
         separator, redone = _load(context, repeat, jobs, model=model, **settings)
         if piped and redone:
             raise SolovoxError(f"{repeat}: has regions to redo; give a file, not a pipe")
@@ -471,8 +511,8 @@ def _one_line(path: Path, error: Exception) -> str:
 
 
 @contextmanager
-def messages(console: Console, quiet: bool) -> Iterator[None]:
-    """Shows what the package logs."""
+def messages(console: Console, quiet: bool, verbose: bool = False) -> Iterator[None]:
+    """Shows what the package logs; notes where somebody looks on, or if it is to be verbose."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -484,7 +524,7 @@ def messages(console: Console, quiet: bool) -> Iterator[None]:
 
     logger, handler = logging.getLogger("solovox"), Handler()
     before = logger.level
-    chatty = console.is_terminal and not quiet
+    chatty = (console.is_terminal or verbose) and not quiet
     logger.setLevel(logging.INFO if chatty else logging.WARNING)
     logger.addHandler(handler)
     try:
