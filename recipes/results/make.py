@@ -25,7 +25,7 @@ from rich.progress import Progress
 from solovox.checkpoint import list_models, load_model
 from solovox.cli.demo import fetch_song
 from solovox.errors import ModelError
-from solovox.evaluation.ablation import PAPER, Grid, ablation_report, label, verdict
+from solovox.evaluation.ablation import PAPER, Grid, ablation_report, answer, counts, label
 from solovox.evaluation.benchmark import Options, Result, evaluate
 from solovox.evaluation.comparison import comparison_report
 from solovox.evaluation.report import (
@@ -299,13 +299,19 @@ def sampling(
                 text = ablation_report(found[key], "the open split")
                 text = re.sub(r"\A# .*", f"# {name}", text)
                 parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
-                verdicts.append(f"- {name}: {verdict(found[key])}")
+                if said := counts(found[key]):
+                    verdicts.append(f"- {name}: {said}")
             if key in skipped:
                 parts.append(f"{name}: no time was left for {'; '.join(skipped[key])}.")
     place_of_summary = parts.index(SUMMARY)
     parts[place_of_summary:place_of_summary] = missing
-    parts[parts.index(SUMMARY)] = "## Does filtered noise help here?\n\n" + "\n".join(
-        line for line in verdicts if not line.endswith(": ")
+    answers = []
+    for model in names:
+        cells = [found[title, model] for title in GRIDS if (title, model) in found]
+        together = {cell: result for results in cells for cell, result in results.items()}
+        answers.append(f"{Path(model).name}: {answer(together)}")
+    parts[parts.index(SUMMARY)] = "\n\n".join(
+        ["## Does filtered noise help here?", *answers, "\n".join(verdicts)]
     )
     write(docs / "studies" / "sampling.md", parts)
 

@@ -20,6 +20,8 @@ from solovox.evaluation.report import PRIMARY, table
 from solovox.evaluation.systems import ModelSystem, Sampling, System
 
 TABLES = (PRIMARY, "multi_resolution_stft", "lsd")
+LEAST = 0.01  # dB of uSDR: what changes less changes nothing
+KINDS = {True: "high-pass filtered", False: "unfiltered"}  # of refinement noise
 
 PAPER: Mapping[tuple[int, float, float], float] = {
     (20, 0.0, 0): 6.86,
@@ -191,33 +193,104 @@ def grid_table(results: Mapping[Sampling, Result], metric: str) -> str:
 
 
 def verdict(results: Mapping[Sampling, Result]) -> str:
-    """Return in a sentence or two whether refinement noise raises the uSDR here.
-
-    A setting raises or lowers it where the interval of the median difference leaves 0 out.
+    """Return in a few sentences whether refinement noise raises the uSDR here.
 
     Args:
         results: by cell.
     """
-    counts: dict[bool, list[int]] = {True: [0, 0, 0], False: [0, 0, 0]}
-    songs = 0
-    for cell, result in results.items():
-        plain = results.get(_without_noise(cell))
-        found = compare_results(plain, result).get(PRIMARY) if cell.eta and plain else None
-        if found and found.songs > 1:  # filtered or not: raises, lowers, neither
-            low, high = found.median.low, found.median.high
-            counts[bool(cell.cutoff)][0 if low > 0 else 1 if high < 0 else 2] += 1
-            songs = max(songs, found.songs)
-    words = {True: "high-pass filtered", False: "unfiltered"}
-    said = [
-        f"of {sum(found)} settings with {words[kind]} noise, {found[0]} raise the median uSDR, "
-        f"{found[1]} lower it, and {found[2]} change nothing that these {songs} songs can show"
-        for kind, found in counts.items()
-        if sum(found)
-    ]
+    return " ".join(part for part in (answer(results), counts(results)) if part)
+
+
+def answer(results: Mapping[Sampling, Result]) -> str:
+    """Return in a sentence whether refinement noise helps, from noise and from the estimate.
+
+    It is about filtered noise, or about unfiltered where none is filtered.
+
+    Args:
+        results: by cell.
+    """
+    effects, _ = _effects(results)
+    kind = any(filtered for filtered, _ in effects)
+    said = {
+        origin: _effect(effects[kind, origin])
+        for origin in ("noise", "the estimate")
+        if (kind, origin) in effects
+    }
+    parts = [f"from {origin} it {effect}" for origin, effect in said.items()]
+    text = "; ".join(parts).replace(" it ", f" {KINDS[kind]} noise ", 1)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def counts(results: Mapping[Sampling, Result]) -> str:
+    """Return in how many settings refinement noise raises the uSDR, lowers it, does neither.
+
+    A setting raises or lowers it where the interval of the median difference leaves 0 out, and the
+    difference is at least `LEAST`.
+
+    Args:
+        results: by cell.
+    """
+    effects, songs = _effects(results)
+    said = []
+    for kind in (True, False):
+        found = [v for (k, _), values in effects.items() if k == kind for v in values]
+        if found:
+            raised, lowered = sum(value > 0 for value in found), sum(value < 0 for value in found)
+            said.append(
+                f"of {len(found)} settings with {KINDS[kind]} noise, {raised} raise the median "
+                f"uSDR, {lowered} lower it, and {len(found) - raised - lowered} change nothing "
+                f"that these {songs} songs can show"
+            )
     text = "; ".join(said).replace("of", "Of", 1) + "." if said else ""
     if text and songs < 6:
         text += f" Of {songs} songs the interval is little but their range: take it as a hint."
     return text
+
+
+Effects = dict[tuple[bool, str], list[float]]
+
+
+def _effects(results: Mapping[Sampling, Result]) -> tuple[Effects, int]:
+    """Return what refinement noise changes, and of how many songs.
+
+    Returns:
+        By (filtered, what sampling starts from) the median difference of the uSDR in dB of each
+        setting, 0 where there is none to be seen; the largest number of songs.
+    """
+    effects: Effects = {}
+    songs = 0
+    for cell, result in results.items():
+        plain = results.get(_without_noise(cell))
+        found = compare_results(plain, result).get(PRIMARY) if cell.eta and plain else None
+        if found and found.songs > 1:
+            change = found.median
+            seen = (change.low > 0 or change.high < 0) and abs(change.value) >= LEAST
+            key = bool(cell.cutoff), "noise" if _from_noise(result) else "the estimate"
+            effects.setdefault(key, []).append(change.value if seen else 0.0)
+            songs = max(songs, found.songs)
+    return effects, songs
+
+
+def _effect(changes: Sequence[float]) -> str:
+    """Return the changes of the settings, in dB, in words."""
+    up, down = ([value for value in changes if sign * value > 0] for sign in (1, -1))
+    rises = f"in {len(up)} of {len(changes)} settings the median uSDR rises"
+    falls = f"in {len(down)} of {len(changes)} it falls"
+    if up and down:
+        return (
+            f"helps and harms: {rises}, by up to {max(up):.2f} dB, {falls}, by up to "
+            f"{-min(down):.2f} dB"
+        )
+    if up:
+        return f"helps: {rises}, by up to {max(up):.2f} dB"
+    if down:
+        falls = falls.replace("it falls", "settings the median uSDR falls")
+        return f"harms: {falls}, by up to {-min(down):.2f} dB"
+    return "changes nothing that these songs can show"
+
+
+def _from_noise(result: Result) -> bool:
+    return result.settings.get("start", 1.0) == 1.0
 
 
 def label(cell: Sampling) -> str:
@@ -299,7 +372,7 @@ def _paper(results: Mapping[Sampling, Result]) -> list[str]:
         key = _key(cell)
         found = result.summary("vocals", PRIMARY)
         # The paper starts from noise, with DDIM and equal steps, once.
-        begins = result.settings.get("start", 1.0) == 1.0 and (cell.takes or 1) == 1
+        begins = _from_noise(result) and (cell.takes or 1) == 1
         plain = cell.sampler in (None, "ddim") and cell.spacing in (None, "uniform")
         if key in PAPER and found and begins and plain:
             rows.append(
