@@ -1,12 +1,12 @@
 """Writes docs/results.md and docs/studies/sampling.md from nothing but the songs.
 
-    python recipes/results/make.py all --open datasets/open-singing --excerpt 8
-    python recipes/results/make.py results --open datasets/open-singing
-    python recipes/results/make.py sampling --open datasets/open-singing --excerpt 2.9 --most 4
+    python recipes/results/make.py all --open data                  # both pages, as they are
+    python recipes/results/make.py results --open data --excerpt 8
+    python recipes/results/make.py sampling --open data --excerpt 2.9 --most 4
 
-Everything is resumable: scores lie in runs/results and are computed once for the same songs,
-weights and settings. A model that is not there yet is left out, and said. Songs are named by group,
-so the pages hold no paths of a machine.
+`data` is the open set that recipes/open-singing makes. Everything is resumable: scores lie in
+runs/results and are computed once for the same songs, weights and settings. A model that is not
+there yet is left out, and said. Songs are named by group, so the pages hold no paths of a machine.
 """
 
 from __future__ import annotations
@@ -136,22 +136,25 @@ def main() -> None:
 def common(command):  # type: ignore[no-untyped-def]
     folder = click.Path(path_type=Path)
     for option in (
-        click.option("--open", "open_singing", required=True, type=folder, help="The open set."),
+        click.option("--open", "open_singing", default=Path("data"), type=folder, help="Open set."),
         click.option("--cache", default=Path(".cache"), type=folder, help="For the demo's song."),
         click.option("-o", "--out", default=Path("runs/results"), type=folder, help="For scores."),
         click.option("--docs", default=Path("docs"), type=folder, help="For pages and pictures."),
         click.option(
             "--models", help=f"Names or folders, with commas  [default: {', '.join(MODELS)}]."
         ),
-        click.option("--excerpt", type=float, help="Seconds from the middle of each song."),
         click.option("-j", "--jobs", default=1, help="Processes."),
     ):
         command = option(command)
     return command
 
 
+excerpted = click.option("--excerpt", type=float, help="Seconds from the middle of each song.")
+
+
 @main.command()
 @common
+@excerpted
 def results(
     open_singing: Path,
     cache: Path,
@@ -169,8 +172,9 @@ def results(
     images.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Results",
-        "`python recipes/results/make.py results --open datasets/open-singing"
-        f"{f' --excerpt {excerpt:g}' if excerpt else ''}` writes this page. "
+        "`python recipes/results/make.py results --open data"
+        f"{f' --excerpt {excerpt:g}' if excerpt else ''}` writes this page; `data` is [the open "
+        "set](../recipes/open-singing/README.md). "
         "[Evaluation](evaluation.md) defines the metrics. Medians over songs (one column has the "
         "mean), 95 % bootstrap intervals over songs in brackets, ± is the standard deviation over "
         "runs; `s / s` is seconds of work a second of audio on a machine that did other things "
@@ -201,12 +205,16 @@ def results(
             for own in found[: len(ours)]:
                 comparison = comparison_report(found[len(ours)], own)
                 parts.append(re.sub(r"^# ", "### ", comparison))
-            picture = f"results-{slug(group.title).lower()}-spectrograms.png"
-            songs = place / slug(found[0].name) / "songs"
-            if plot_spectrograms(found[0], songs, out / picture):
+        for own in found[: len(ours)]:
+            name = slug(own.name)
+            picture = f"results-{slug(group.title).lower()}-spectrograms-{name}.png"
+            if plot_spectrograms(own, place / name / "songs", out / picture):
                 small = small_copy(out / picture, images)
-                parts += [f"{found[0].name}:", f"![spectrograms](images/{small})"]
+                parts += [f"{own.name}:", f"![spectrograms](images/{small})"]
     write(docs / "results.md", parts)
+    for path in images.glob("results-*"):  # of a page before
+        if not any(path.name in part for part in parts):
+            path.unlink()
 
 
 GRIDS: dict[str, list[Grid]] = {
@@ -224,13 +232,20 @@ GRIDS: dict[str, list[Grid]] = {
         Grid((5, 10), (0.0,), (0.0,), (1.0,), ("ddim", "dpmpp-2m")),
         Grid((5,), (0.0,), (0.0,), (1.0,), ("heun",)),
         Grid((5, 10), (0.0,), (0.0,), (1.0,), spacing=("cosine", "log-snr")),
+        # The spacing that its second order is meant for; with eta = 1, its stochastic kind.
+        Grid((5, 10), (0.0,), (0.0,), (1.0,), ("dpmpp-2m",), ("log-snr",)),
+        Grid((10,), (1.0,), (0.0,), (1.0,), ("dpmpp-2m",), ("log-snr",)),
     ],
 }
 """What the study crosses, by the question: some cells of the paper's grid, for passes take time."""
 
+RUNS = {Sampling(10, 1.0, 0.4, 5000.0): 5}
+"""Settings that are run more than once even where `--runs 1` saves time: how far runs are apart."""
+
 
 @main.command()
 @common
+@excerpted
 @click.option("--runs", type=int, help="Runs of a setting  [default: 5 if eta > 0, else 1].")
 @click.option("--most", type=int, help="Songs of the open split, evenly spread  [default: all].")
 @click.option("--minutes", type=float, help="Begin no setting after so long; the page names them.")
@@ -253,10 +268,11 @@ def sampling(
     asked = "".join(f" --{name} {value:g}" for name, value in given.items() if value is not None)
     parts = [
         "# Sampling: steps, refinement noise, samplers",
-        f"`python recipes/results/make.py sampling --open datasets/open-singing{asked}` writes "
-        "this page. The question is the paper's: how many steps T, how much refinement noise η, "
-        "and does its high-pass fc help?",
+        f"`python recipes/results/make.py sampling --open data{asked}` writes this page; `data` is "
+        "[the open set](../../recipes/open-singing/README.md). The question is the paper's: how "
+        "many steps T, how much refinement noise η, and does its high-pass fc help?",
         weights_line(weights_of(names)),
+        runs_line(runs) if filters else "",
         *(
             f"{Path(name).name} samples in latents, which have no frequencies to filter."
             for name in names
@@ -269,7 +285,6 @@ def sampling(
     ]
     verdicts: list[str] = []
     split = some_songs(open_singing / "test", most, out / "sampling" / "songs")
-    options = Options(runs=runs, excerpt=excerpt)
     ends = time.monotonic() + 60 * minutes if minutes else math.inf
     work = [
         (title, model, cell)
@@ -288,6 +303,8 @@ def sampling(
         for title, model, cell in bar.track(sorted(work, key=lambda item: passes(item[2]))):
             key, place = (title, model), out / "sampling" / slug(f"{Path(model).name} {title}")
             if time.monotonic() < ends:
+                times = runs and max(runs, RUNS.get(cell, 1))
+                options = Options(times, excerpt=excerpt)
                 result = evaluate(ModelSystem(model, cell), split, place, options, jobs)
                 found.setdefault(key, {})[cell] = result
             else:
@@ -308,8 +325,9 @@ def sampling(
     answers = []
     for model in names:
         cells = [found[title, model] for title in GRIDS if (title, model) in found]
-        together = {cell: result for results in cells for cell, result in results.items()}
-        answers.append(f"{Path(model).name}: {answer(together)}")
+        together = {cell: result for part in cells for cell, result in part.items()}
+        if said := answer(together):
+            answers.append(f"{Path(model).name}: {said}")
     parts[parts.index(SUMMARY)] = "\n\n".join(
         ["## Does filtered noise help here?", *answers, "\n".join(verdicts)]
     )
@@ -318,14 +336,19 @@ def sampling(
 
 @main.command(name="all")
 @common
-@click.option("--runs", type=int, help="Runs of a setting of the study.")
-@click.option("--most", type=int, help="Songs of the study.")
+@click.option("--results-excerpt", default=8.0, show_default=True, help="Seconds of each song.")
+@click.option("--sampling-excerpt", default=12.0, show_default=True, help="Those of the study.")
+@click.option("--runs", default=1, show_default=True, help="Runs of a setting of the study.")
+@click.option("--most", default=6, show_default=True, help="Songs of the study.")
 @click.option("--minutes", type=float, help="Minutes of the study.")
 @click.pass_context
-def everything(context, runs, most, minutes, **shared):  # type: ignore[no-untyped-def]
-    """Both pages."""
-    context.invoke(results, **shared)
-    context.invoke(sampling, runs=runs, most=most, minutes=minutes, **shared)
+def everything(  # type: ignore[no-untyped-def]
+    context, results_excerpt, sampling_excerpt, runs, most, minutes, **shared
+):
+    """Both pages, as they are."""
+    context.invoke(results, excerpt=results_excerpt, **shared)
+    study = {"runs": runs, "most": most, "minutes": minutes}
+    context.invoke(sampling, excerpt=sampling_excerpt, **study, **shared)
 
 
 def small_copy(picture: Path, folder: Path) -> str:
@@ -340,7 +363,16 @@ def small_copy(picture: Path, folder: Path) -> str:
 
 
 def passes(cell: Sampling) -> int:
-    return (cell.steps or 0) * (cell.takes or 1) * (1 + (cell.sampler == "heun"))
+    once = (cell.steps or 0) * (cell.takes or 1) * (1 + (cell.sampler == "heun"))
+    return once * RUNS.get(cell, 1)
+
+
+def runs_line(runs: int | None) -> str:
+    """Return how often settings were run, where it was said."""
+    if runs is None:
+        return ""
+    more = [f"{label(cell)} is run {count} times" for cell, count in RUNS.items() if count > runs]
+    return "; ".join([f"Runs a setting: {runs}", *more]) + "."
 
 
 def some_songs(split: Path, most: int | None, place: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,10 @@ import soundfile
 from click.testing import CliRunner
 
 from solovox.audio import write_audio
+from solovox.checkpoint import save_model
+from solovox.codecs.encodec_small import SmallEncodecConfig
+from solovox.networks.nothing import NothingConfig
+from solovox.presets import ModelConfig, SamplingConfig, build_model
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "results"
 RATE = 8000
@@ -65,3 +70,89 @@ def test_without_the_song_the_clips_say_where_it_comes_from(
     done = CliRunner().invoke(clips.main, ["--songs", str(tmp_path / "songs")])
     assert done.exit_code == 1
     assert "has no song Francium: make it with recipes/open-singing/songs.py" in done.output
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load("make")
+    monkeypatch.setattr("solovox.evaluation.statistics.RESAMPLES", 100)
+    monkeypatch.setattr(module, "SPLEETER", module.OracleSystem("wiener"))
+    monkeypatch.setattr(module, "fetch_song", lambda folder: folder)
+    return module
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    write_song(tmp_path / "cache/demo-song/falcon", 1, 1)
+    for seed, name in enumerate(("A", "B")):
+        write_song(tmp_path / "data/test" / name, 1, seed)
+    codec = SmallEncodecConfig(RATE, hop=32, bands=24, kept=12, learned=4, encoder_width=8,
+                               decoder_width=8, dilations=(1,))  # fmt: skip
+    config = ModelConfig("tiny", codec, NothingConfig(), NothingConfig(), normalise=True,
+                         chunk=4096, sampling=SamplingConfig(steps=1, cutoff=0.0))  # fmt: skip
+    models = [str(save_model(build_model(config), tmp_path / name)) for name in ("one", "two")]
+    folders = {"open": "data", "cache": "cache", "out": "runs", "docs": "docs"}
+    given = [f"--{name}={tmp_path / folder}" for name, folder in folders.items()]
+    return [*given, f"--models={','.join(models)}"]
+
+
+def test_results_show_both_models_on_each_set(
+    make: ModuleType, options: list[str], tmp_path: Path
+) -> None:
+    images = tmp_path / "docs/images"
+    images.mkdir(parents=True)
+    (images / "results-old.jpg").touch()
+    (images / "other.jpg").touch()
+    done = CliRunner().invoke(make.main, ["results", *options])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "docs/results.md").read_text("utf-8")
+    drawn = {path.name for path in images.iterdir()}
+    for group in ("falcon-69", "open-split"):
+        for model in ("one", "two"):
+            name = f"results-{group}-spectrograms-{model}.jpg"
+            assert f"(images/{name})" in page
+            assert name in drawn
+    assert drawn >= {"other.jpg", "results-open-split.png"}
+    assert "results-old.jpg" not in drawn
+    assert "make.py results --open data` writes" in page
+    assert "](../recipes/open-singing/README.md)" in page
+
+
+def test_sampling_repeats_one_setting_and_answers(
+    make: ModuleType,
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grid = make.Grid((2,), (0.0, 0.4), (0.0,), (1.0,))
+    monkeypatch.setattr(make, "GRIDS", {"From noise": [grid]})
+    monkeypatch.setattr(make, "RUNS", {grid.cells()[1]: 3})
+    done = CliRunner().invoke(make.main, ["sampling", *options, "--runs", "1"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "docs/studies/sampling.md").read_text("utf-8")
+    assert "one: From noise unfiltered noise " in page
+    runs = {
+        path.parent.name: len(json.loads(path.read_text("utf-8"))["songs"][0]["runs"])
+        for path in (tmp_path / "runs/sampling/one-From-noise").glob("*/results.json")
+    }
+    assert sorted(runs.values()) == [1, 3]
+
+
+def test_the_repeated_settings_are_in_the_grid(make: ModuleType) -> None:
+    cells = {cell for grids in make.GRIDS.values() for grid in grids for cell in grid.cells()}
+    assert set(make.RUNS) <= cells
+    line = make.runs_line(1)
+    assert line == "Runs a setting: 1; T=10, from t = 1 η 0.4 fc 5000 Hz is run 5 times."
+
+
+def test_all_gives_each_page_its_own_excerpt(
+    make: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for command in (make.results, make.sampling):
+        monkeypatch.setattr(command, "callback", lambda **given: told.append(given))
+    done = CliRunner().invoke(make.main, ["all"])
+    assert done.exit_code == 0, done.output
+    assert [given["excerpt"] for given in told] == [8, 12]
+    assert (told[1]["runs"], told[1]["most"]) == (1, 6)
+    assert told[0]["open_singing"] == Path("data")

@@ -203,6 +203,8 @@ def plot_spectrograms(result: Result, folder: Path, path: Path) -> bool:
         return False
     picks = [("best", scored[-1]), ("median", scored[len(scored) // 2]), ("worst", scored[0])]
     picks = picks[:: max(1, 4 - len(scored))][: len(scored)]  # of two songs the best and the worst
+    if len(picks) == 1:
+        picks = [("only song", scored[0])]
     plt = pyplot()
     figure, axes = plt.subplots(
         len(picks), 3, figsize=(12, 2.6 * len(picks)), layout="constrained", squeeze=False
