@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": {"hub", "model", "presets"},
     "backends": {"model", "networks"},
 }
-SURFACES = {"cli", "studio", "catalogue"}
+SURFACES = {"__main__", "cli", "studio", "catalogue"}
 # Inside of the machine: surfaces come to it through Separator, load_model and their like.
 INSIDE = {"chunking", "codecs", "diffusion", "model", "networks", "resume", "stems", "stereo"}
 # The one reader of a checkpoint that is not ours: a peer's, with nothing but arrays let through.

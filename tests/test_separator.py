@@ -2,6 +2,7 @@ import logging
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import av
 import numpy as np
@@ -264,13 +265,24 @@ def test_types_in_are_types_out_and_input_is_left_alone(oracle):
         (np.full((2, 100), np.nan, np.float32), "NaN"),
         (np.full((2, 100), np.inf, np.float32), "infinite"),
         (np.zeros((2, 100), np.int16), "floating point"),
-        ([[0.0, 1.0]], "floating point"),
+        (np.zeros((2, 100), np.int16), "divide 16-bit integers by 32768"),
+        ([[0.0, 1.0]], "not list$"),
+        (np.zeros((2, 100), complex), "not complex128$"),
+        ("song.mp3", "use separate_file, or read_audio first"),
+        (Path("song.mp3"), "use separate_file, or read_audio first"),
     ],
 )
 def test_unusable_audio_is_one_line(oracle, audio, says):
     with pytest.raises(AudioError, match=says) as error:
         Separator(oracle()).separate(audio, RATE)
     assert "\n" not in str(error.value)
+
+
+def test_audio_without_a_rate_is_one_line(oracle):
+    with pytest.raises(AudioError, match="use separate_file"):
+        Separator(oracle()).separate("song.mp3")
+    with pytest.raises(AudioError, match="sample rate"):
+        Separator(oracle()).separate(song(10))
 
 
 def test_channels_must_not_change(oracle):

@@ -178,7 +178,7 @@ class Separator:
     def separate(
         self,
         audio: Audio,
-        sample_rate: int,
+        sample_rate: int | None = None,
         progress: Progress | None = None,
         uncertainty: UncertaintyMeter | None = None,
         vocals: Audio | None = None,
@@ -187,7 +187,7 @@ class Separator:
 
         Args:
             audio: [channels, samples], one or two channels, floating point; it is left as it is.
-            sample_rate: its rate in Hz.
+            sample_rate: its rate in Hz; to be given.
             progress: called with the share that is done, 0 to 1.
             uncertainty: has a map afterwards of how far several takes are apart.
             vocals: another separator's vocals of the same song, to be generated again: sampling
@@ -195,10 +195,12 @@ class Separator:
                 channels, at the same rate, equally long but for `refine.TOLERANCE`.
 
         Raises:
-            AudioError: if the audio has another shape, or NaN, infinite or no samples, or the
-                vocals do not fit it.
+            AudioError: if the audio has another shape, or NaN, infinite or no samples, or no rate,
+                or the vocals do not fit it.
         """
         mixture = _as_array(audio)
+        if sample_rate is None:  # not left to Python, for whom a file's name would lack a rate
+            raise AudioError("audio needs its sample rate in Hz beside it")
         given = None if vocals is None else (_as_array(vocals),)
         stems = {name: np.empty_like(mixture) for name in STEMS}
         samples, done = mixture.shape[1], 0
@@ -990,11 +992,16 @@ def _as_array(audio: npt.NDArray[np.floating] | Tensor) -> FloatArray:
     if isinstance(audio, Tensor):
         audio = audio.detach().cpu()
         audio = (audio.float() if audio.dtype == torch.bfloat16 else audio).numpy()
+    if isinstance(audio, str | Path):
+        raise AudioError(
+            "audio must be samples, not a file; use separate_file, or read_audio first"
+        )
     if not isinstance(audio, np.ndarray) or not np.issubdtype(audio.dtype, np.floating):
         kind = getattr(audio, "dtype", type(audio).__name__)
+        integers = isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.integer)
+        hint = "; divide 16-bit integers by 32768.0" if integers else ""
         raise AudioError(
-            f"audio must be an array of floating point, full scale 1.0, not {kind}; "
-            "divide 16-bit integers by 32768.0"
+            f"audio must be an array of floating point, full scale 1.0, not {kind}{hint}"
         )
     _check_shape(audio.shape, "audio", None)
     _check_level(audio, "audio")  # before float32 makes it infinite

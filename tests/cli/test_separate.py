@@ -390,6 +390,12 @@ def test_version_is_quick():
     assert heavy == "False"
 
 
+def test_the_package_runs_as_a_module():
+    words = [sys.executable, "-m", "solovox", "--version"]
+    out = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert out.stdout.startswith("solovox, version ")
+
+
 def test_every_command_has_a_line_of_help():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
