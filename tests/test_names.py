@@ -87,6 +87,20 @@ def test_no_two_songs_share_a_file(oracle, tmp_path, names):
 
 
 @pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{track}/{stem}.{ext}", "oracle/song/vocals.wav"),
+        ("{{model}}/{stem}.{ext}", "oracle/{model}/vocals.wav"),
+        ("{track}_({stem})_{model}.{ext}", "song_(vocals)_oracle.wav"),
+        ("{stem}/{model}/{track}.{ext}", "vocals/oracle/song.wav"),
+    ],
+)
+def test_the_model_has_a_folder_unless_the_template_places_it(oracle, template, expected):
+    path = Separator(oracle()).path_of("song.mp3", "vocals", "out", filename=template)
+    assert path == Path("out") / expected
+
+
+@pytest.mark.parametrize(
     "template",
     ["../{track}.{ext}", "/tmp/{stem}.{ext}", "a/..{trackext}/../{stem}", "\\x\\{stem}",
      "{track:99999999999}", "{track!r}", "{track.__class__}", "{track[0]}", "{0}", "{", "}"],
@@ -109,6 +123,8 @@ def test_stems_extension_and_model_name_cannot_lead_out(oracle, tmp_path):
     assert [p.as_posix() for p in out.rglob("vocals.wav")] == [
         (out / "__/_CON/_/__/_nul/vocals.wav").as_posix()
     ]
+    placed = Separator(oracle(name="../CON")).path_of("a", "vocals", out, filename="{model}")
+    assert placed == out / "__/_CON"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names do not exist there")

@@ -289,7 +289,8 @@ class Separator:
         Args:
             path: the song.
             out: folder of all output.
-            filename: the file below `out`/MODEL, with {track}, {trackext}, {stem} and {ext}.
+            filename: the file below `out`/MODEL, with {track}, {trackext}, {stem} and {ext}; if it
+                has {model} too, the file below `out`.
             track: the song's name; None takes the file's. It may have folders, never above `out`.
             extension: "wav", "flac", "mp3" or "ogg".
             subtype: "float", "pcm24" or "pcm16"; None is the best that the format holds.
@@ -455,6 +456,7 @@ class Separator:
             "trackext": Path(song).suffix[1:],
             "stem": stem,
             "ext": ext,
+            "model": below(self.model.config.name),
         }
         try:
             parsed = list(Formatter().parse(filename))
@@ -470,7 +472,9 @@ class Separator:
         relative = filename.format(**fields)
         if relative.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", relative):
             raise SolovoxError(f"file name '{filename}' leads out of the folder; leave '..' out")
-        return Path(out) / below(self.model.config.name) / below(relative)
+        placed = any(field == "model" for _, field, _, _ in parsed)
+        folder = Path(out) if placed else Path(out) / fields["model"]
+        return folder / below(relative)
 
     def stream(
         self,

@@ -162,7 +162,7 @@ def _list_models(context: click.Context, parameter: click.Parameter, value: bool
     "--filename",
     default="{track}/{stem}.{ext}",
     show_default=True,
-    help="File below OUT/MODEL, with {track}, {trackext}, {stem} and {ext}.",
+    help="File below OUT/MODEL, with {track}, {trackext}, {stem}, {ext}; below OUT with {model}.",
 )
 @click.option("--stem", type=click.Choice(STEMS), help="Write this stem only.")
 @click.option(
