@@ -119,6 +119,10 @@ FFMPEG_ONLY = [
     ("song.webm", "libopus", 48000, None, {}),
     ("song.opus", "libopus", 48000, "ogg", {}),
     ("song.mkv", "flac", 44100, None, {}),
+    ("song.mov", "aac", 44100, None, {}),
+    ("song.avi", "pcm_s16le", 44100, None, {}),
+    ("song.wv", "wavpack", 44100, None, {}),
+    ("song.caf", "pcm_s16be", 44100, None, {}),
     ("song.mp3", "libmp3lame", 44100, None, {}),
     ("song.aiff", "pcm_s16be", 44100, None, {}),
 ]
@@ -523,6 +527,17 @@ def test_rarer_files_cut_short(tmp_path: Path, kind: str) -> None:
     data = (tmp_path / "cut").read_bytes()
     (tmp_path / "cut").write_bytes(data[: len(data) // 2])
     assert "is damaged" in error_of(tmp_path / "cut")
+
+
+def test_avi_cut_short_and_avi_of_unknown_length(tmp_path: Path) -> None:
+    path = encode(tmp_path / "cut.avi", "pcm_s16le", tones(44100), 44100)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    assert "of 1.00 s can be read" in error_of(path)
+    at = whole.index(b"strh") + 8 + 32  # dwLength; FFmpeg states this in a pipe
+    assert int.from_bytes(whole[at : at + 4], "little") == 44100
+    path.write_bytes(whole[:at] + (1 << 30).to_bytes(4, "little") + whole[at + 4 :])
+    assert read_audio(path)[0].shape == (2, 44100)
 
 
 def test_mp4_with_its_index_first_cut_short(tmp_path: Path) -> None:

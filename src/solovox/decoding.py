@@ -175,7 +175,7 @@ class SoundFileSource:
 
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
-STATES_LENGTH = (MP4, "matroska,webm", "wav", "aiff", "flac")
+STATES_LENGTH = (MP4, "matroska,webm", "wav", "aiff", "flac", "avi")
 EXACT_TIMES = (MP4, "mp3")  # time stamps are exact to a sample: a seek knows where it landed
 # Formats and codecs of sound alone: no play lists that open other files, no video decoders.
 AV_FORMATS = "mov,mp3,aac,matroska,ogg,wav,aiff,flac,asf,avi,mpeg,mpegts,ac3,ape,wv,tta"
@@ -317,6 +317,9 @@ class AvSource:
 
 
 def _stated_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
+    if container.format.name == "avi":  # FFmpeg guesses; the header counts, or states 2^30
+        ticks = stream.frames if stream.frames < 1 << 30 else 0
+        return float(ticks * stream.time_base) if ticks and stream.time_base else None
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     # Matroska tags each track with its length; the container's own is the longest track's.
