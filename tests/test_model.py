@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from solovox.codecs.encodec import ENCODEC_24K, ENCODEC_48K
 from solovox.presets import (
+    GENERATORS,
     LDM_DMX_24K,
     LDM_DMX_48K,
     LDM_DMX_SMALL,
@@ -40,6 +41,28 @@ def test_latent_chunks_are_those_of_the_paper():
     with torch.device("meta"):
         model = build_model(LDM_DMX_SMALL)
     assert sum(p.numel() for p in model.parameters()) < 12.5e6  # 25 MB in bf16
+
+
+def test_generators_say_whether_they_take_the_encoded_mixture():
+    needs = {kind: getattr(cls, "needs_mixture", True) for kind, (_, cls) in GENERATORS.items()}
+    bands = {kind for kind, needed in needs.items() if needed}
+    assert bands == {"band-split", "latent-bands"}
+
+
+@pytest.mark.parametrize(
+    ("needed", "cutoff", "encoded"),
+    [(False, 1000.0, 0), (False, "mixture", 1), (True, 1000.0, 1), (True, "mixture", 1)],
+)
+def test_the_mixture_is_encoded_only_where_it_is_asked_for(oracle, needed, cutoff, encoded):
+    model = oracle(estimate=None, formula=lambda x_t, mixture: 0.5 * x_t)
+    model.generator.needs_mixture = needed
+    encode, asked = model.codec.encode, []
+    model.codec.encode = lambda audio: asked.append(audio) or encode(audio)
+    mixture = torch.randn(2, 2, 800, generator=torch.Generator().manual_seed(0))
+    sampling = replace(model.config.sampling, cutoff=cutoff)
+    take = next(generate_takes(model, mixture, [lambda: torch.ones(2, 2, 800)], sampling))
+    assert take.isfinite().all()
+    assert len(asked) == encoded
 
 
 @torch.inference_mode()

@@ -50,6 +50,11 @@ class OpenVinoGenerator(nn.Module):
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled: dict[Any, Any] = {}
 
+    @property
+    def needs_mixture(self) -> bool:
+        """Whether the network takes the mixture in the codec's space."""
+        return bool(getattr(self.generator, "needs_mixture", True))
+
     def prepare(self, features: Features) -> Features:
         """What the network itself makes of features, as contiguous 32-bit tensors."""
         prepare = getattr(self.generator, "prepare", lambda features: features)

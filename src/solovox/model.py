@@ -57,12 +57,20 @@ class SeparationModel(nn.Module):
         heard = (energy > 0).flip(2).cummax(dim=2).values.sum(dim=2, keepdim=True).clamp(min=1)
         return (energy.sum(dim=2, keepdim=True) / heard).sqrt().clamp(min=1e-3)
 
-    def condition(self, mixture: Tensor) -> Features:
-        """What the conditioner hears in a mixture, with its estimate and the mixture in the codec's
-        space."""
+    def condition(self, mixture: Tensor, cutoff: float | str = 0.0) -> Features:
+        """What the conditioner hears in a mixture, with its estimate in the codec's space.
+
+        The mixture is there, too, unless nobody asks for it: some generators have no use for it
+        (`needs_mixture`), and nor has refinement noise but with one cutoff.
+
+        Args:
+            mixture: audio [batch, 2, samples].
+            cutoff: what `shape_noise` will be asked for.
+        """
         features = cast(Features, self.conditioner(mixture))
         mean = None if features.estimate is None else self.codec.encode(features.estimate)
-        return replace(features, mean=mean, mixture=self.codec.encode(mixture))
+        asked = cutoff == "mixture" or getattr(self.generator, "needs_mixture", True)
+        return replace(features, mean=mean, mixture=self.codec.encode(mixture) if asked else None)
 
     @torch.no_grad()
     def lost(self, features: Features) -> Tensor | float:
@@ -88,7 +96,7 @@ class SeparationModel(nn.Module):
         Args:
             noise: white noise of the codec's space.
             cutoff: in Hz, where 0 leaves the noise white, or a name of `refinement.BANDS`.
-            features: of the chunks.
+            features: of the chunks, made by `condition` for this cutoff.
 
         Raises:
             ModelError: if the conditioner tells no spread, or the codec has no frequencies.
@@ -98,7 +106,7 @@ class SeparationModel(nn.Module):
                 raise ModelError(f"{self.config.name} has no spread; use another cutoff")
             return noise * unsure(features.spread.float())
         if cutoff == "mixture":
-            assert features.mixture is not None  # `condition` gives it
+            assert features.mixture is not None  # `condition` gives it for this cutoff
             return self.codec.shape_noise(noise, self.codec.rolloff(features.mixture))
         return self.codec.shape_noise(noise, float(cutoff)) if cutoff else noise
 

@@ -830,7 +830,7 @@ def generate_takes(
     """
     level = model.level(mixture)
     with autocast(mixture.device, precision):
-        features = model.condition(mixture / level)
+        features = model.condition(mixture / level, sampling.cutoff)
     if vocals is not None:
         features = starting_from(features, vocals / level, model.codec)
     on_pass()

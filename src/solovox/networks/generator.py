@@ -38,6 +38,8 @@ class GeneratorConfig(UNetConfig):
 class Generator(nn.Module):
     """Diff-DMX's generator (see the module's text)."""
 
+    needs_mixture = False  # in the codec's space: the embeddings tell of it
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config

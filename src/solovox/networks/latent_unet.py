@@ -61,6 +61,8 @@ class LatentUNetConfig(UNetConfig):
 class LatentUNet(nn.Module):
     """The generator in the latent space (see the module's text)."""
 
+    needs_mixture = False  # in the codec's space: the embeddings tell of it
+
     def __init__(self, config: LatentUNetConfig) -> None:
         super().__init__()
         self.config = config

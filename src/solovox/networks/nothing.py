@@ -26,6 +26,8 @@ class Deaf(nn.Module):
 class Still(nn.Module):
     """A generator that stands still."""
 
+    needs_mixture = False
+
     def __init__(self, config: NothingConfig) -> None:
         super().__init__()
 
