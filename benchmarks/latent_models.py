@@ -15,6 +15,7 @@ import sys
 import time
 
 import torch
+from flops import counter
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,11 +48,11 @@ def forward(model: SeparationModel) -> dict[str, float]:
     def gflop(count: FlopCounterMode) -> float:
         return count.get_total_flops() / 1e9 / seconds
 
-    with FlopCounterMode(display=False) as once:
+    with counter() as once:
         features = model.condition(mixture)
-    with FlopCounterMode(display=False) as step:
+    with counter() as step:
         model.velocity(x, t, features)
-    with FlopCounterMode(display=False) as decode:
+    with counter() as decode:
         model.codec.decode(x, mixture.shape[-1])
     return {"once": gflop(once), "step": gflop(step), "decode": gflop(decode)}
 

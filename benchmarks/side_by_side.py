@@ -275,7 +275,7 @@ def serve(name: str, threads: int, seconds: float, pipe: Any) -> None:
     global SECONDS
     SECONDS = seconds
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from flops import counter
 
     from solovox.allocation import keep_memory
 
@@ -286,13 +286,12 @@ def serve(name: str, threads: int, seconds: float, pipe: Any) -> None:
     except ImportError as error:
         pipe.send(f"needs {error.name}; `make bench` installs it")
         return
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     work = []
     for part, count, run in parts:  # also to warm up, and to compile what is compiled
-        counter = FlopCounterMode(display=False, custom_mapping={flash: attention_flops})
-        with nullcontext() if ROWS[name].same_work else counter:
+        counted = counter()
+        with nullcontext() if ROWS[name].same_work else counted:
             run()
-        work.append((part, count, counter.get_total_flops()))
+        work.append((part, count, counted.get_total_flops()))
     pipe.send(work)
     while pipe.recv():
         times = []
@@ -301,12 +300,6 @@ def serve(name: str, threads: int, seconds: float, pipe: Any) -> None:
             run()
             times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
         pipe.send((times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-
-
-def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Two products of queries × keys × width; arguments are shapes."""
-    batch, heads, length, width = query
-    return int(2 * batch * heads * length * key[2] * (width + value[3]))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from solovox.allocation import keep_memory
 from solovox.catalogue.engines import Event, count_workers
 from solovox.catalogue.settings import Job
 from solovox.catalogue.songs import Song
@@ -34,6 +35,7 @@ class SongActor:
 
     def load(self) -> Message:
         """The message that it is ready, or broken."""
+        keep_memory()  # the actor has a process of its own
         try:
             self._worker = Worker(Job.from_json(self._job), self._owner)
         except SolovoxError as error:

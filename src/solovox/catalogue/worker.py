@@ -34,6 +34,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from solovox.allocation import keep_memory
 from solovox.catalogue.records import DONE, FAILED, Record, write_record
 from solovox.catalogue.settings import Job, Settings, check_identity, identify
 from solovox.catalogue.songs import Song, shard_of
@@ -270,6 +271,7 @@ def main() -> None:
         os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
+    keep_memory()
     try:
         worker = Worker(job, owner)
     except SolovoxError as error:

@@ -74,11 +74,13 @@ def ablate(
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from solovox.allocation import keep_memory
     from solovox.checkpoint import load_model
     from solovox.evaluation.ablation import Grid, ablation_report, model_cells
     from solovox.evaluation.ablation import ablate as run
     from solovox.evaluation.benchmark import Options, Progress
 
+    keep_memory()
     whole = [tuple(round(number) for number in values) for values in (steps, takes)]
     grid = Grid(whole[0], eta, cutoff, start, sampler, spacing, whole[1])
     if any(cutoff) and not load_model(model).codec.has_frequencies:

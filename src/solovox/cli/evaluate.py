@@ -126,10 +126,12 @@ def evaluate(
     solovox evaluate diff-dmx-small oracle:irm oracle:mixture --data musdb18hq/test
     solovox evaluate --peer 'demucs -n htdemucs {input} -o {output}' --data songs
     """
+    from solovox.allocation import keep_memory
     from solovox.evaluation.benchmark import Options
     from solovox.evaluation.report import summary_table, write_report
     from solovox.evaluation.systems import ModelSystem, PeerSystem, Sampling, find_system, slug
 
+    keep_memory()
     if len(cutoff) > 1:
         raise SolovoxError("one --cutoff at a time; solovox ablate takes several")
     band = cutoff[0] if cutoff else None

@@ -98,8 +98,10 @@ def refine(
     with messages(console, quiet), Stop() as stop:
         import torch
 
+        from solovox.allocation import keep_memory
         from solovox.separator import Separator
 
+        keep_memory()
         if jobs:
             torch.set_num_threads(jobs)
         separator = Separator(model=model, **settings)

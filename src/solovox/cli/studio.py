@@ -46,9 +46,11 @@ def studio(
     """Serve a page on which songs are separated, heard, and generated again where wanted."""
     from platformdirs import user_data_path
 
+    from solovox.allocation import keep_memory
     from solovox.studio.api import Limits
     from solovox.studio.server import Studio
 
+    keep_memory()
     running = Studio(
         work or user_data_path("solovox") / "studio",
         host=host,

@@ -29,6 +29,9 @@ def study() -> None:
     solovox study identity --songs DIR
     solovox study steps --songs DIR --excerpt 30 --out docs/studies/steps
     """
+    from solovox.allocation import keep_memory
+
+    keep_memory()
 
 
 def _options(command: Any) -> Any:
@@ -148,7 +151,6 @@ def injection(
     The codec and the conditioner are NAME's and rest; each generator is fresh. Trainings that are
     in OUT already go on where they stopped.
     """
-    from solovox.allocation import keep_memory
     from solovox.checkpoint import load_model, save_model
     from solovox.evaluation import studies
     from solovox.evaluation.report import weights_of
@@ -157,7 +159,6 @@ def injection(
     from solovox.training.run import Run
     from solovox.training.state import load_mean
 
-    keep_memory()
     place = out or Path("runs/study/injection")
     clips, model, trained = _clips(songs, excerpt), load_model(name), {}
     for kind in kinds.split(","):
