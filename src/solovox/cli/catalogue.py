@@ -153,10 +153,13 @@ def catalogue(
 
     The exit status is 0 if all songs are done, 1 if some are set aside or the run could not go on.
     """
+    from solovox.allocation import keep_memory
     from solovox.catalogue.driver import Limits
     from solovox.catalogue.run import separate_catalogue
     from solovox.catalogue.settings import Settings
 
+    if engine == "inline":  # other workers do so in their own processes
+        keep_memory()
     console, signals = Console(stderr=True), _Signals()
     begin = time.monotonic()
     with signals.caught(), _bar(console) as bar:

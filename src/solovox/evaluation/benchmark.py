@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solovox.allocation import keep_memory
 from solovox.data.index import MIXTURE, Member, Song, find_songs, read_pair, read_stem
 from solovox.errors import DataError, SolovoxError
 from solovox.evaluation.metrics import METRICS, is_silent, mel_edges, mel_filters
@@ -525,6 +526,7 @@ _separate: SeparateSong | SolovoxError | None = None
 
 def _start_worker(system: System) -> None:
     global _separate
+    keep_memory()
     try:
         _separate = system.open()
     except SolovoxError as error:
