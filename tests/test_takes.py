@@ -1,6 +1,7 @@
 """The settings file: everything comes back, nothing else is taken, and it repeats every bit."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from solovox.audio import read_audio, write_audio
+from solovox.checkpoint import config_digest, find_model
 from solovox.cli import main
 from solovox.errors import ModelError, SolovoxError
 from solovox.separator import Separator
@@ -91,6 +93,28 @@ def test_other_weights_are_refused():
     with pytest.raises(ModelError, match="other weights"):
         settings(weights="0" * 64).arguments()
     assert settings().arguments()["seed"] == 0
+
+
+def test_another_configuration_of_the_same_weights_is_refused(tmp_path):
+    folder = shutil.copytree(find_model(MODEL), tmp_path / "model")
+    take = Take.of(Separator(folder, steps=1), str(folder))
+    assert take.settings.config == config_digest(MODEL)
+    values = json.loads((folder / "config.json").read_text())
+
+    def with_changes(**changes):
+        (folder / "config.json").write_text(json.dumps(values | changes))
+        return take.settings.arguments()
+
+    default = {**values["sampling"], "steps": 3}
+    assert with_changes(name="mine", sampling=default, stems="wiener", precision="fp32")
+    for change in ({"overlap": 0.2}, {"chunk": 400_000}, {"normalise": False}, {"give_back": True}):
+        with pytest.raises(ModelError, match="other config"):
+            with_changes(**change)
+        assert replace(take.settings, config=None).arguments()  # an older file
+
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps(take_to_json(take)))
+    assert read_take(file).with_model(MODEL).settings.config is None
 
 
 def test_the_command_repeats_a_take_bit_for_bit(tmp_path):

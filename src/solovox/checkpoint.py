@@ -210,6 +210,23 @@ def weights_digest(name: str | Path) -> str | None:
     return None if digest is None else str(digest)
 
 
+def config_digest(name: str | Path) -> str:
+    """The SHA-256 of what a model's configuration has beside weights and the user's defaults.
+
+    These are the parts and how songs are cut and put together: chunk, overlap and their like.
+
+    Raises:
+        ModelError: if there is no such model.
+    """
+    values = _read_config(find_model(name))
+    fixed = {key: value for key, value in values.items() if key not in _DEFAULTS}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+# What is stated elsewhere, can be asked for, or changes no sample.
+_DEFAULTS = {"sha256", "name", "sampling", "qualities", "stems", "precision"}
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:

@@ -7,7 +7,8 @@
 
 Regions are in seconds, and are generated again one after the other (`redo`). Nothing is left to a
 default that another version or machine may have differently: all settings are there as numbers, and
-the weights are known by their SHA-256.
+the weights are known by their SHA-256, and so is the model's configuration (how long chunks are,
+how they overlap, …). Files of older versions, which lack the latter, are taken as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 import solovox
-from solovox.checkpoint import weights_digest
+from solovox.checkpoint import config_digest, weights_digest
 from solovox.errors import ModelError, SolovoxError
 from solovox.precision import resolve
 from solovox.separator import Separator
@@ -36,6 +37,7 @@ class Settings:
 
     Attributes:
         weights: SHA-256 of the model's weights; None takes any.
+        config: SHA-256 of its configuration (`checkpoint.config_digest`); None takes any.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Settings:
     takes: int = 1
     backend: str = "torch"
     weights: str | None = None
+    config: str | None = None
 
     @classmethod
     def of(cls, separator: Separator, model: str) -> Settings:
@@ -70,21 +73,23 @@ class Settings:
             takes=sampling.takes,
             backend=separator.backend,
             weights=weights_digest(model),
+            config=config_digest(model),
         )
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `Separator`.
 
         Raises:
-            ModelError: if the model has other weights now.
+            ModelError: if the model has other weights now, or another configuration.
         """
         arguments = asdict(self)
-        expected = arguments.pop("weights")
-        if expected is not None and weights_digest(self.model) != expected:
-            raise ModelError(
-                f"model '{self.model}' has other weights than those the settings were made with; "
-                "get that version of it, or remove 'weights' from the settings"
-            )
+        for name, digest_of in (("weights", weights_digest), ("config", config_digest)):
+            expected = arguments.pop(name)
+            if expected is not None and digest_of(self.model) != expected:
+                raise ModelError(
+                    f"model '{self.model}' has other {name} than what the settings were made with; "
+                    f"get that version of it, or remove '{name}' from the settings"
+                )
         return arguments
 
 
@@ -128,7 +133,7 @@ class Take:
 
         def moved(settings: Settings) -> Settings:
             same = settings.model == self.settings.model
-            return replace(settings, model=model, weights=None) if same else settings
+            return replace(settings, model=model, weights=None, config=None) if same else settings
 
         redone = tuple(replace(redo, settings=moved(redo.settings)) for redo in self.redone)
         return replace(self, settings=moved(self.settings), redone=redone)
