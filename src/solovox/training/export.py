@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from solovox.checkpoint import save_model
+from solovox.codecs.encodec import EncodecConfig
 from solovox.data.index import Song, find_songs, read_pair
 from solovox.data.shards import is_address
 from solovox.errors import ModelError, SolovoxError
@@ -153,6 +154,7 @@ def model_card(
         _scores(log, step),
         "## Training data",
         _data(run.data),
+        _foreign_weights(run),
         "## Limits",
         LIMITS,
         "## How it was made",
@@ -218,6 +220,18 @@ def _songs(path: Path) -> Iterable[dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is not a manifest of songs; mend or remove it") from error
     return songs
+
+
+def _foreign_weights(run: Run) -> str:
+    """What is in the folder that was not trained here, and its licence; nothing for most models."""
+    codec = run.model.codec
+    if not isinstance(codec, EncodecConfig):
+        return ""
+    return (
+        f"## Weights of others\n\nThe codec's weights are Meta's EnCodec (`{codec.source}`), "
+        "CC BY-NC 4.0; the conditioner's encoder began as a copy of them. Who shares this folder "
+        "must name Meta, and nobody may use it commercially."
+    )
 
 
 def _making(run: Run, step: int) -> str:
