@@ -3,9 +3,10 @@
     python benchmarks/latent_models.py [PRESET ...]
 
 Weights are random. A chunk is the preset's, 13.65 s. `once` is what a chunk costs before sampling:
-the codec's encoder and the conditioner; then the generator's passes and, at the end, the decoder.
-Forward is one chunk with one pass of the generator; backward is a training step with both parts,
-batch 1. Each runs in a process of its own, for its peak of memory.
+the conditioner, and the codec's encoder where anybody takes the mixture or an estimate; then the
+generator's passes and, at the end, the decoder. Forward is one chunk with one pass of the
+generator; backward is a training step with both parts, batch 1. Each runs in a process of its own,
+for its peak of memory.
 """
 
 import json
