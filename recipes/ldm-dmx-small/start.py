@@ -1,11 +1,12 @@
 """Put together the model that ldm-dmx-small's training starts from.
 
-    python recipes/ldm-dmx-small/start.py CODEC CONDITIONER DATA OUT
+    python recipes/ldm-dmx-small/start.py CODEC CONDITIONER DATA OUT [GENERATOR]
 
 CODEC is a model folder of encodec-small, CONDITIONER one of diff-dmx-small, DATA a data set. The
 conditioner hears the same mixture in both, so it is taken as it is; its spread is that of the low
 bands, in the latents' scale; that of the learnt latents is fitted to its estimate's errors on DATA.
-The latents' statistics are measured on DATA's vocals first. The generator is new.
+The latents' statistics are measured on DATA's vocals first. The generator is new, or that of the
+ldm-dmx-small in GENERATOR, which goes on with another conditioner.
 """
 
 import sys
@@ -111,5 +112,8 @@ def fit_learned_spread(model: SeparationModel, mixture: Tensor, vocals: Tensor) 
 
 
 if __name__ == "__main__":
-    trained = [load_model(folder) for folder in sys.argv[1:3]]
-    save_model(start(*trained, Path(sys.argv[3])), Path(sys.argv[4]))
+    codec, conditioner, data, out, *generator = sys.argv[1:]
+    begun = start(load_model(codec), load_model(conditioner), Path(data))
+    if generator:
+        begun.generator.load_state_dict(load_model(generator[0]).generator.state_dict())
+    save_model(begun, Path(out))
