@@ -224,10 +224,10 @@ LDM_DMX_SMALL = ModelConfig(
     give_back=True,
     chunk=602112,
     overlap=0.1,
-    sampling=SamplingConfig(steps=1, start=0.15, eta=0.0, cutoff=0.0),
+    sampling=SamplingConfig(steps=1, start=0.1, eta=0.0, cutoff=0.0),
     qualities={
-        "fast": SamplingConfig(steps=0, start=0.15, eta=0.0, cutoff=0.0),
-        "best": SamplingConfig(steps=1, start=0.15, eta=0.0, cutoff=0.0, takes=4),
+        "fast": SamplingConfig(steps=0, start=0.1, eta=0.0, cutoff=0.0),
+        "best": SamplingConfig(steps=1, start=0.1, eta=0.0, cutoff=0.0, takes=4),
     },
 )
 """The latent model that ships: chunks of 13.65 s, and a prior as in diff-dmx-small."""
