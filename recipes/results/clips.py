@@ -25,7 +25,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--cache", default=Path(".cache"), type=PATH, help="For Falcon 69.")
 @click.option("-o", "--out", default=Path("clips"), show_default=True, type=PATH, help="Folder.")
 def main(songs: Path, cache: Path, out: Path) -> None:
-    """Write the clips as 16-bit wav, in the layout of MUSDB18-HQ."""
+    """Write the clips in the layout of MUSDB18-HQ: float wav, rounded to 16 bits."""
     clips = {"Falcon 69": read_song(fetch_song(cache / "demo-song"))}
     for song in find_songs(songs / "valid"):
         if song.name == "Francium":
@@ -38,10 +38,9 @@ def main(songs: Path, cache: Path, out: Path) -> None:
     for name, (vocals, accompaniment, rate) in clips.items():
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
-        write_audio(folder / "vocals.wav", vocals, rate, "pcm16")
-        # Both rounded by themselves, so that the mixture less the vocals is the accompaniment.
-        mixture = as_16_bit(vocals) + as_16_bit(accompaniment)
-        write_audio(folder / "mixture.wav", mixture, rate, "pcm16")
+        sung, rest = as_16_bit(vocals), as_16_bit(accompaniment)
+        write_audio(folder / "vocals.wav", sung, rate)
+        write_audio(folder / "mixture.wav", sung + rest, rate)  # beyond full scale in places
         click.echo(folder)
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from solovox.audio import write_audio
 from solovox.checkpoint import save_model
 from solovox.codecs.encodec_small import SmallEncodecConfig
+from solovox.evaluation.metrics import as_16_bit
 from solovox.networks.nothing import NothingConfig
 from solovox.presets import ModelConfig, SamplingConfig, build_model
 
@@ -54,8 +55,8 @@ def test_clips_are_the_parts_that_the_studies_name(
     part = francium[..., 60 * RATE : 90 * RATE]
     for name, (vocals, accompaniment) in (("Falcon 69", falcon), ("Francium 60-90", part)):
         path = tmp_path / "out" / name / "mixture.wav"
-        assert soundfile.info(path).subtype == "PCM_16"
         found = [soundfile.read(path.with_stem(stem))[0].T for stem in ("vocals", "mixture")]
+        assert all(np.array_equal(audio, as_16_bit(audio)) for audio in found)
         np.testing.assert_allclose(found[0], vocals, atol=0.51 / 32768)
         np.testing.assert_allclose(found[1] - found[0], accompaniment, atol=0.51 / 32768)
 
