@@ -76,8 +76,8 @@ def groups(open_singing: Path, cache: Path, excerpt: float | None) -> list[Group
         Group(
             "Falcon 69",
             "Six seconds of a real pop song by The Easton Ellises (CC BY-NC-SA 3.0); no part of it "
-            "was trained on. The mixture is the sum of its four stems, which come from AAC and hold "
-            "nothing at the top: LSD does not compare with that of other songs.",
+            "was trained on. The mixture is the sum of its four stems, which come from AAC and "
+            "hold nothing at the top: LSD does not compare with that of other songs.",
             fetch_song(cache / "demo-song"),
         ),
         Group(
