@@ -190,6 +190,28 @@ def test_a_song_from_drop_to_download(
     assert page.locator("#takes li").count() == 2
 
 
+def test_an_answer_that_news_have_overtaken_undoes_nothing(
+    start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    client = start()
+    client.separated(make_song(tmp_path / "song.wav", 2.0), quality="fast")
+    page = visit(client)
+    page.click("#songs .open")
+    done(page, 1)
+    late = []
+    page.route("**/takes", lambda route: late.append((route, route.fetch())))
+    page.click("#new-take")
+    page.click("#go")
+    done(page, 2)  # the page knows by news; what the server answered first comes now
+    ((route, answer),) = late
+    with page.expect_response("**/takes"):
+        route.fulfill(response=answer)
+    page.wait_for_timeout(200)
+    assert [take["status"] for take in answer.json()["takes"]] != ["done", "done"]
+    statuses = "[...studio.songs.values()][0].takes.map(take => take.status)"
+    assert page.evaluate(statuses) == ["done", "done"]
+
+
 def test_what_is_heard_is_every_sample(
     start: Callable[..., Client], visit: Callable[..., Any], tmp_path: Path
 ) -> None:

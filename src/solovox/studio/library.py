@@ -105,6 +105,7 @@ class Song(Strict):
     channels: int = 0
     frames: int = 0
     current: str | None = Field(default=None, description="The take that is shown.")
+    revision: int = Field(default=0, description="Grows by one with each change.")
     takes: list[Take] = Field(default_factory=list)
 
     def take(self, take: str) -> Take | None:
@@ -242,6 +243,7 @@ class Library:
             before = there.model_copy(deep=True)
             try:
                 yield there
+                there.revision += 1
                 if save:
                     self._save(there)
             except BaseException:

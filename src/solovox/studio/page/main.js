@@ -7,6 +7,7 @@ import { Player } from './player.js';
 
 const $ = (id) => document.getElementById(id);
 const songs = new Map();
+const removed = new Set(); // ids
 const rows = new Map(); // song → its row in the list
 const player = new Player();
 const lanes = new Lanes($('lanes'), $('timeline'));
@@ -218,6 +219,8 @@ function showRow(song) {
 function showNothing() { $('nothing').hidden = $('songs').children.length > 0; }
 
 function take(song) {
+  // News may overtake an answer that was given before them.
+  if (removed.has(song.id) || song.revision < songs.get(song.id)?.revision) return;
   songs.set(song.id, song);
   showRow(song);
   showNothing();
@@ -225,6 +228,7 @@ function take(song) {
 }
 
 function gone(id) {
+  removed.add(id);
   songs.delete(id);
   rows.get(id)?.remove();
   rows.delete(id);
@@ -653,6 +657,7 @@ async function begin() {
     songs(all) {
       const ids = new Set(all.map((song) => song.id));
       for (const id of [...songs.keys()]) if (!ids.has(id)) gone(id);
+      songs.clear(); // whatever the server says now counts: it may have begun anew
       for (const song of all) take(song);
       const asked = location.hash.slice(1);
       if (!open && songs.has(asked)) show(asked);
