@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from test_encodec import TINY
 
 from solovox.checkpoint import load_model, save_model
 from solovox.codecs.encodec import ENCODEC_24K, ENCODEC_48K
@@ -29,15 +30,6 @@ from solovox.training.run import Run
 
 transformers = pytest.importorskip("transformers")
 
-TINY = {
-    "num_filters": 4,
-    "hidden_size": 16,
-    "codebook_dim": 16,
-    "codebook_size": 16,
-    "upsampling_ratios": (4, 2),
-    "num_lstm_layers": 1,
-    "target_bandwidths": (1.0,),
-}
 UNET = {
     "widths": (8, 8),
     "factors": (1, 2),
