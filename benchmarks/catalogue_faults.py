@@ -23,8 +23,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import click
@@ -36,6 +38,7 @@ from rich.table import Table
 from solovox.audio import write_audio
 from solovox.catalogue import worker as worker_module
 from solovox.catalogue.driver import Limits, Report
+from solovox.catalogue.engines import Engine
 from solovox.catalogue.records import read_records
 from solovox.catalogue.run import ENGINES, separate_catalogue
 from solovox.catalogue.settings import Settings
@@ -240,29 +243,52 @@ def nothing(case: Case) -> int:
     return 0
 
 
-Processes = Callable[[], list[int]]
+@contextmanager
+def engines_seen(name: str, see: Callable[[Engine], None]) -> Iterator[None]:
+    """Shows each engine of that name as soon as a run has made it."""
+    make = ENGINES[name]
+
+    def make_and_show(*args):
+        engine, workers = make(*args)
+        see(engine)
+        return engine, workers
+
+    ENGINES[name] = make_and_show
+    try:
+        yield
+    finally:
+        ENGINES[name] = make
 
 
-def killer(case: Case, processes: Processes, every: float | None, stop: threading.Event):
-    """Kills one of the processes that there are, every so many seconds or after three songs."""
-    generator, done = random.Random(0), 0
-    while not stop.wait(every or 0.1):
+def kill_as_given(case: Case, engine, within: float, most: int = 1000) -> None:
+    """Make an engine kill the worker of every third song, within so many seconds of giving it."""
+    generator, give, given = random.Random(0), engine.give, count(1)
+
+    def give_and_kill(slot, song, tries):
         case.look()
-        if every is None:
-            if case.done() < done + 3:
-                continue
-            time.sleep(generator.uniform(0, SLOW))
-        if there := processes():
-            done = case.done()
+        give(slot, song, tries)
+        if next(given) % 3 == 0 and case.faults < most:
+            time.sleep(generator.uniform(0, within))
+            os.kill(engine.ready[slot], signal.SIGKILL)
             case.faults += 1
-            with suppress(ProcessLookupError):
-                os.kill(generator.choice(there), signal.SIGKILL)
+
+    engine.give = give_and_kill
 
 
 @contextmanager
-def killing(case: Case, processes: Processes, every: float | None) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=killer, args=(case, processes, every, stop))
+def killing(case: Case, engines: list, every: float) -> Iterator[None]:
+    """Kills one of the workers that there are, every so many seconds."""
+    generator, stop = random.Random(0), threading.Event()
+
+    def kill() -> None:
+        while not stop.wait(every):
+            case.look()
+            ready = [pid for engine in engines for pid in dict(engine.ready).values()]
+            with suppress(ProcessLookupError, IndexError):
+                os.kill(generator.choice(ready), signal.SIGKILL)
+                case.faults += 1
+
+    thread = threading.Thread(target=kill)
     thread.start()
     try:
         yield
@@ -271,32 +297,9 @@ def killing(case: Case, processes: Processes, every: float | None) -> Iterator[N
         thread.join()
 
 
-@contextmanager
-def engine_of(name: str) -> Iterator[list]:
-    """Lets the engine of that name be seen as soon as a run has made it."""
-    made, make = [], ENGINES[name]
-
-    def remember(*args):
-        engine, workers = make(*args)
-        made.append(engine)
-        return engine, workers
-
-    ENGINES[name] = remember
-    try:
-        yield made
-    finally:
-        ENGINES[name] = make
-
-
-def workers_killed(case: Case, every: float | None = None, most: int = 1000) -> int:
-    with engine_of("local") as engines:
-
-        def processes() -> list[int]:
-            ready = [pid for engine in engines for pid in dict(engine.ready).values()]
-            return ready if case.faults < most else []
-
-        with killing(case, processes, every):
-            run(case, limits=replace(LIMITS, tries=10))
+def workers_killed(case: Case, most: int = 1000) -> int:
+    with engines_seen("local", lambda engine: kill_as_given(case, engine, SLOW, most)):
+        run(case, limits=replace(LIMITS, tries=10))
     return 0
 
 
@@ -393,7 +396,7 @@ def another_setting(case: Case) -> int:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Case], int]]] = {
-    "worker": ("a worker killed after every third song", workers_killed),
+    "worker": ("a worker killed with every third song", workers_killed),
     "driver": ("the driver killed", drivers_killed),
     "stop": ("the driver told to end (SIGTERM)", drivers_stopped),
     "disk": ("a full disk", full_disk),
@@ -429,16 +432,18 @@ def check_ray(folder: Path, songs: int, every: float | None, shipped: bool) -> l
     model = Path("diff-dmx-small") if shipped else folder / "model"
     settings = replace(SETTINGS, steps=0) if shipped else SETTINGS
     make_songs(folder / "ray songs", songs, 44100 if shipped else RATE)
-    rows, often = [], f"every {every:g} s" if every else "after every third song"
+    rows, often = [], f"every {every:g} s" if every else "with every third song"
     for title, kills in (("Ray, nothing", False), (f"Ray, a worker killed {often}", True)):
         case = Case(folder / "ray songs", folder / title, model)
-        with engine_of("ray") as engines:
-
-            def processes(engines=engines) -> list[int]:
-                return [pid for engine in engines for pid in dict(engine.ready).values()]
-
-            with killing(case, processes if kills else lambda: [], every):
-                run(case, engine="ray", settings=settings, limits=replace(LIMITS, tries=10))
+        with ExitStack() as stack:
+            if kills and every:
+                engines: list[Engine] = []
+                stack.enter_context(engines_seen("ray", engines.append))
+                stack.enter_context(killing(case, engines, every))
+            elif kills:
+                kill = partial(kill_as_given, case, within=0.1)  # a song takes little longer
+                stack.enter_context(engines_seen("ray", kill))
+            run(case, engine="ray", settings=settings, limits=replace(LIMITS, tries=10))
         rows.append(audit(title, case, folder / "Ray, nothing" if kills else None))
     ray.shutdown()
     return rows
@@ -488,7 +493,7 @@ def main_table(only, songs, with_ray, every, shipped) -> None:
 @click.option("--only", multiple=True, type=click.Choice([*FAULTS, "ray"]), help="These faults.")
 @click.option("--songs", default=12, show_default=True)
 @click.option("--ray", "with_ray", is_flag=True, help="Ray's workers too.")
-@click.option("--every", type=float, help="Seconds between kills on Ray; not after songs.")
+@click.option("--every", type=float, help="Seconds between kills on Ray; else every third song.")
 @click.option("--shipped", is_flag=True, help="On Ray, the model that ships, at 44.1 kHz.")
 def main(
     only: tuple[str, ...], songs: int, with_ray: bool, every: float | None, shipped: bool

@@ -204,9 +204,7 @@ def test_processes_that_are_killed(faults, tmp_path, fault, monkeypatch):
     faults.make_songs(tmp_path / "songs", 5)
     run(tmp_path / "songs", tmp_path / "whole", str(model))
     monkeypatch.setenv("WORKERS", "1")  # they take long to load
-    monkeypatch.setitem(
-        faults.FAULTS, "worker", ("", lambda case: faults.workers_killed(case, 0.3, 1))
-    )
+    monkeypatch.setitem(faults.FAULTS, "worker", ("", lambda case: faults.workers_killed(case, 1)))
     monkeypatch.setitem(faults.FAULTS, "driver", ("", lambda case: faults.drivers_killed(case, 1)))
     row = faults.check(fault, tmp_path, 5, tmp_path / "whole")
     assert row.good, row
