@@ -17,13 +17,14 @@ from solovox.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "solovox"
-BASE = {"errors"}  # for everyone
+BASE = {"errors", "files"}  # for everyone
 
 # What each part may import of solovox besides itself and BASE. `diffusion` is the ground floor:
 # pure formulas, on which codecs and networks may stand. Parts that are not listed compose these
 # and may import any but the surfaces.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "precision": set(),
     "settings": set(),
     "stereo": set(),

@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from solovox.errors import ModelError, reason
+from solovox.files import write_tensors, written_whole
 from solovox.hub import fetch
 from solovox.model import SeparationModel
 from solovox.presets import ModelConfig, build_model, config_from_json, config_to_json
@@ -75,15 +76,11 @@ def save_model(
         name: value.detach().cpu().to(DTYPES[dtype] if value.is_floating_point() else value.dtype)
         for name, value in model.state_dict().items()
     }
-    weights = folder / f"{WEIGHTS}.part"
-    save_file({name: value.contiguous() for name, value in tensors.items()}, weights)
-    weights.chmod(0o644)  # they are written for their owner's eyes only
-    config = {**config_to_json(model.config), "sha256": _sha256(weights)}
-    weights.replace(folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, tensors)
+    config = {**config_to_json(model.config), "sha256": _sha256(folder / WEIGHTS)}
     for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        with written_whole(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     return folder
 
 

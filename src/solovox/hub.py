@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from solovox.errors import ModelError, reason
+from solovox.files import written_whole
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -87,10 +88,9 @@ def _read(pin: Path) -> tuple[str | None, str | None]:
 
 
 def _write(pin: Path, noted: dict[str, str]) -> None:
-    part = pin.with_name(f"{pin.name}.{os.getpid()}.part")
     try:
         pin.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(noted) + "\n", "utf-8")
-        part.replace(pin)
+        with written_whole(pin, shared=True) as part:
+            part.write_text(json.dumps(noted) + "\n", "utf-8")
     except OSError as error:
         log.warning("%s cannot be written (%s): the name is not held to a commit", pin, error)

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solovox.errors import AudioError, SolovoxError
+from solovox.files import explained, written_whole
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -106,14 +107,8 @@ class SongState:
     def finish(self, facts: Mapping[str, Any], files: Iterable[Path]) -> None:
         """Note what the files were made of."""
         sizes = self._sizes(files)
-        part = self.receipt.with_suffix(".part")
-        try:
+        with explained(self.receipt), written_whole(self.receipt) as part:
             part.write_text(json.dumps({"facts": facts, "bytes": sizes}, indent=1) + "\n", "utf-8")
-            part.replace(self.receipt)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise unwritable(self.receipt, error) from error
 
     def _sizes(self, files: Iterable[Path]) -> dict[str, int]:
         """Bytes by path; a name alone may be that of several stems."""
@@ -142,12 +137,10 @@ class ChunkStore:
         self.path = path
         self.taken = 0
         self._reading = True
-        try:
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not "a+b": that would write behind what is to be cut off.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666), "r+b")
-        except OSError as error:
-            raise unwritable(path, error) from error
         self._file: BinaryIO = file
         try:
             _lock(file, path)
@@ -210,24 +203,14 @@ class ChunkStore:
         return made.astype(np.float32)  # a copy that may be written to
 
     def _write(self, content: bytes) -> None:
-        try:
+        with explained(self.path):
             self._file.write(content)
             self._file.flush()  # from here on a kill does no harm
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
     def _cut(self, size: int) -> None:
-        try:
+        with explained(self.path):
             self._file.seek(size)
             self._file.truncate()
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> SolovoxError:
-    """What to tell the user of state that cannot be written."""
-    reason = error.strerror or error
-    return SolovoxError(f"{path}: cannot be written ({reason}); make room, then resume")
 
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows

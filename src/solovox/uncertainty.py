@@ -11,8 +11,6 @@ song; nothing else is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from torch import Tensor
 
 from solovox.errors import SolovoxError
+from solovox.files import written_whole
 
 BANDS = 32
 WINDOW = 4096  # samples a frame
@@ -68,7 +67,7 @@ class Uncertainty:
     def save(self, path: str | Path) -> Path:
         """The npz file written, with the attributes by name."""
         path = Path(path)
-        with _beside(path) as part, part.open("wb") as file:
+        with written_whole(path) as part, part.open("wb") as file:
             np.savez_compressed(
                 file, edges=self.edges, level=self.level, spread=self.spread, takes=self.takes
             )
@@ -115,7 +114,7 @@ class Uncertainty:
         axes.set_yticks([], minor=True)
         axes.set(xlabel="s", ylabel="Hz", ylim=(0, self.edges[-1]), title=title)
         figure.colorbar(mesh, label=f"share in which {self.takes} takes differ")
-        with _beside(path) as part:
+        with written_whole(path) as part:
             figure.savefig(part, dpi=120, format="png")
         return path
 
@@ -212,18 +211,6 @@ class UncertaintyMeter:
                 np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, missing)])
                 for a in (self._spread, self._level, self._weight)
             )
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A file to write in, which then takes the place of another, or is gone if the body fails."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def mel_edges(sample_rate: int) -> npt.NDArray[np.float64]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from solovox.errors import SolovoxError
+from solovox.files import written_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,6 +186,5 @@ def draw(signals: dict[str, Audio], sample_rate: int, path: Path) -> None:
         panel.set_title(name, loc="left")
     panels[-1].set_xlabel("seconds")
     figure.colorbar(shown, ax=panels, label="dB below the loudest")
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(path)
+    with written_whole(path) as part:
+        figure.savefig(part, format="png", dpi=110)

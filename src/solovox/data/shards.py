@@ -53,6 +53,7 @@ from solovox.data.index import (
     read_stem,
 )
 from solovox.errors import DataError
+from solovox.files import written_whole
 from solovox.settings import fits
 
 INDEX = "index.json"
@@ -257,27 +258,25 @@ def _write_shard(
     except ImportError as error:
         raise DataError("writing shards needs webdataset: pip install solovox[train]") from error
     path = out / f"shard-{number:06d}.tar"
-    part = out / f".{path.name}.part"
     rows: list[dict[str, Any]] = []
-    with part.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
-        for place, piece in enumerate(pieces):
-            key = f"{number:06d}-{place:04d}"
-            facts = {
-                "song": piece.song.name,
-                "start": piece.start,
-                "frames": piece.frames,
-                "weight": piece.song.weight,
-            }
-            sounds = _encode(piece, config.format)
-            tar.write({"__key__": key, "json": json.dumps(facts).encode(), **sounds})
-            rows.append(
-                {**facts, "stems": {name.split(".")[0]: f"{key}.{name}" for name in sounds}}
-            )
-    with tarfile.open(part) as archive:
-        places = {member.name: [member.offset_data, member.size] for member in archive}
+    with written_whole(path) as part:
+        with part.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
+            for place, piece in enumerate(pieces):
+                key = f"{number:06d}-{place:04d}"
+                facts = {
+                    "song": piece.song.name,
+                    "start": piece.start,
+                    "frames": piece.frames,
+                    "weight": piece.song.weight,
+                }
+                sounds = _encode(piece, config.format)
+                tar.write({"__key__": key, "json": json.dumps(facts).encode(), **sounds})
+                stems = {name.split(".")[0]: f"{key}.{name}" for name in sounds}
+                rows.append({**facts, "stems": stems})
+        with tarfile.open(part) as archive:
+            places = {member.name: [member.offset_data, member.size] for member in archive}
     for row in rows:
         row["stems"] = {stem: [name, *places[name]] for stem, name in row["stems"].items()}
-    part.replace(path)
     return {"file": path.name, "pieces": rows}
 
 
@@ -302,9 +301,8 @@ def _sound_file(audio: Audio, sample_rate: int, suffix: str) -> bytes:
 
 
 def _write_json(path: Path, content: object) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content), "utf-8")
-    part.replace(path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(content), "utf-8")
 
 
 # ---- reading -----------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ from solovox.evaluation.systems import (
     digest,
     slug,
 )
+from solovox.files import written_whole
 
 STEMS = ("vocals", "accompaniment")
 FORMAT = 2
@@ -514,9 +515,8 @@ def _write_spectrograms(path: Path, material: Material, stems: Stems) -> None:
         level = 20 * np.log10(np.maximum(mels, 1e-9))
         shown[name] = np.clip((level + 80) * 255 / 100, 0, 255).astype(np.uint8).T
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, **shown)  # type: ignore[arg-type]
-    temporary.replace(path)
+    with written_whole(path, shared=True) as part, part.open("wb") as file:
+        np.savez_compressed(file, **shown)  # type: ignore[arg-type]
 
 
 # ---- processes -------------------------------------------------------------------------------
@@ -691,6 +691,5 @@ def _plain(value: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    with written_whole(path, shared=True) as part:
+        part.write_text(text, "utf-8")

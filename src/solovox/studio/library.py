@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from solovox.errors import SolovoxError, printable
+from solovox.files import written_whole
 
 log = logging.getLogger("solovox")
 
@@ -362,9 +363,8 @@ class Library:
 
     def _save(self, song: Song) -> None:
         path = self._root / song.id / "state.json"
-        part = path.with_suffix(".part")
-        part.write_text(song.model_dump_json(indent=1), encoding="utf-8")
-        part.replace(path)
+        with written_whole(path) as part:
+            part.write_text(song.model_dump_json(indent=1), encoding="utf-8")
 
     def _tell(self, song: Song) -> None:
         for listener in self.listeners:

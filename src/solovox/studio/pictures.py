@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solovox.audio import AudioReader
+from solovox.files import written_whole
 from solovox.uncertainty import Uncertainty
 
 Bytes = npt.NDArray[np.uint8]
@@ -74,9 +75,8 @@ def draw_doubt(path: Path, chart: Uncertainty, rate: int, start: float, end: flo
 
 def write(path: Path, picture: Bytes, seconds: float) -> None:
     """Write a picture [columns, rows], beside and renamed."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(struct.pack("<IId", *picture.shape, seconds) + picture.tobytes())
-    part.replace(path)
+    with written_whole(path) as part:
+        part.write_bytes(struct.pack("<IId", *picture.shape, seconds) + picture.tobytes())
 
 
 class Peaks:

@@ -18,12 +18,13 @@ from solovox.data.index import Song, find_songs, read_pair
 from solovox.data.shards import is_address
 from solovox.errors import ModelError, SolovoxError
 from solovox.evaluation.metrics import usdr
+from solovox.files import explained
 from solovox.model import SeparationModel
 from solovox.presets import build_model
 from solovox.separator import Separator
 from solovox.training.journal import Line, read_log
 from solovox.training.run import BEST, LAST, Run, read_run
-from solovox.training.state import load_mean, unwritable
+from solovox.training.state import load_mean
 
 WEIGHTS = {"best": BEST, "last": LAST}
 
@@ -73,10 +74,8 @@ def export_run(
         model.config = replace(model.config, precision=precision)
         notes = f"{notes}\n\n{measured}"
     card = model_card(settings, model.config.name, step, read_log(run, step), licence, notes)
-    try:
+    with explained(out):
         return save_model(model, out, card, dtype)
-    except OSError as error:
-        raise unwritable(out, error) from error
 
 
 def folder_name(out: Path, otherwise: str) -> str:

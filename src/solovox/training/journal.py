@@ -6,8 +6,7 @@ again, so their lines are dropped first.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from solovox.training.state import unwritable, written_whole
+from solovox.files import explained, written_whole
 from solovox.training.validation import Audio, Excerpt
 
 LOG = "log.jsonl"
@@ -47,9 +46,9 @@ class Journal:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOG
-        with written_whole(self.path) as part:
+        with explained(self.path), written_whole(self.path) as part:
             part.write_text("".join(f"{json.dumps(line)}\n" for line in read_log(folder, step)))
-        with self._writing():
+        with explained(self.path):
             self.board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def record(self, step: int, values: Mapping[str, float], songs: object = None) -> None:
@@ -58,7 +57,7 @@ class Journal:
         line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         if songs is not None:
             line["songs"] = songs
-        with self._writing():
+        with explained(self.path):
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             for name, value in values.items():
@@ -73,7 +72,7 @@ class Journal:
             "vocals, estimated": excerpt.estimate,
         }
         picture = np.concatenate([spectrogram(audio) for audio in tracks.values()])
-        with self._writing():
+        with explained(self.path):
             for name, audio in tracks.items():
                 mono = torch.from_numpy(audio.mean(axis=0)).clamp(-1, 1)
                 self.board.add_audio(name, mono, step, excerpt.sample_rate)
@@ -81,15 +80,8 @@ class Journal:
 
     def close(self) -> None:
         """Write what is waiting to be written."""
-        with self._writing():
+        with explained(self.path):
             self.board.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise unwritable(self.path, error) from error
 
 
 def spectrogram(audio: Audio, fft: int = 1024) -> npt.NDArray[np.uint8]:

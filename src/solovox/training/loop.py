@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import torch
 from lightning.fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from solovox.checkpoint import load_model
@@ -24,6 +23,7 @@ from solovox.coding import Coder
 from solovox.data.chunks import ChunkConfig
 from solovox.data.shards import open_chunks
 from solovox.errors import ModelError, SolovoxError
+from solovox.files import explained, write_tensors
 from solovox.model import SeparationModel
 from solovox.presets import build_model, load_pretrained
 from solovox.separator import Separator
@@ -35,7 +35,7 @@ from solovox.training.ema import EMA
 from solovox.training.journal import Journal, read_log
 from solovox.training.losses import SeparationLoss
 from solovox.training.run import BEST, LAST, Run, write_run
-from solovox.training.state import load_state, save_state, written_whole
+from solovox.training.state import load_state, save_state
 from solovox.training.stopping import StopSignal
 from solovox.training.validation import mean_scores, song_names, validate
 
@@ -246,8 +246,8 @@ class Trainer:
     def _stop_at_nan(self, batch: Batch) -> None:
         path = self.out / f"nan-step{self.step}-process{self.fabric.global_rank}.safetensors"
         indices = torch.tensor(self.steps.indices(self.step))
-        with written_whole(path) as part:
-            save_file({**batch._asdict(), "indices": indices}, part)
+        with explained(path):
+            write_tensors(path, {**batch._asdict(), "indices": indices})
         raise ModelError(
             f"the loss is not finite at step {self.step}; its batch is in {path}; "
             "resume from the last checkpoint with a lower --learning-rate"

@@ -17,10 +17,10 @@ from typing import Any
 
 from solovox.data.shards import is_address
 from solovox.errors import ModelError, SolovoxError, reason
+from solovox.files import explained, written_whole
 from solovox.presets import PRESETS, ModelConfig, config_from_json, config_to_json
 from solovox.settings import parse_settings
 from solovox.training.config import TrainingConfig, recipe, training_from_json
-from solovox.training.state import written_whole
 
 SETTINGS = "run.json"
 LAST = "last.safetensors"
@@ -94,7 +94,7 @@ def write_run(folder: Path, run: Run) -> None:
     except OSError as error:
         raise SolovoxError(f"{folder}: cannot be made ({error.strerror})") from error
     values = {**asdict(run), "model": config_to_json(run.model)}
-    with written_whole(folder / SETTINGS) as part:
+    with explained(folder / SETTINGS), written_whole(folder / SETTINGS) as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
 
 

@@ -5,16 +5,14 @@ metadata. Data, times and noise are functions of the seed and the step, so no st
 generator is kept. The file is written beside and renamed: a killed run leaves the last one whole.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from solovox.errors import ModelError, SolovoxError, reason
+from solovox.errors import ModelError, reason
+from solovox.files import explained, write_tensors
 
 
 def save_state(
@@ -29,9 +27,8 @@ def save_state(
     tensors |= {f"ema.{name}": value for name, value in mean.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-    tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata={"step": str(step)})
+    with explained(path):
+        write_tensors(path, tensors, {"step": str(step)})
 
 
 def load_state(path: Path, model: nn.Module, mean: nn.Module, optimizer: Optimizer) -> int:
@@ -60,29 +57,6 @@ def load_mean(path: Path, model: nn.Module) -> int:
     step, tensors = _read(path, "ema.")
     _fill(path, model, _under("ema.", tensors))
     return step
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place if all goes well.
-
-    Raises:
-        SolovoxError: if it cannot be written; `path` is left as it was.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink()
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: Exception) -> SolovoxError:
-    """What to tell the user of a file that cannot be written."""
-    why = getattr(error, "strerror", None) or reason(error)
-    return SolovoxError(f"{path} cannot be written ({why}); make room or choose another folder")
 
 
 def _read(path: Path, prefix: str = "") -> tuple[int, dict[str, Tensor]]:

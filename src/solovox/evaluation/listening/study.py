@@ -33,6 +33,7 @@ from solovox.evaluation.listening.signals import (
     match_loudness,
 )
 from solovox.evaluation.systems import EstimatesSystem, Material
+from solovox.files import written_whole
 
 REFERENCE, ANCHOR = "reference", "anchor"
 
@@ -169,16 +170,10 @@ def write_json(path: Path, value: object) -> None:
         value: what to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with written_whole(path, shared=True) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_page(
