@@ -25,7 +25,7 @@ from rich.progress import Progress
 from solovox.checkpoint import list_models, load_model
 from solovox.cli.demo import fetch_song
 from solovox.errors import ModelError
-from solovox.evaluation.ablation import PAPER, Grid, ablation_report, answer, counts, label
+from solovox.evaluation.ablation import PAPER, Grid, ablation_report, label, refinement_effects
 from solovox.evaluation.benchmark import Options, Result, evaluate
 from solovox.evaluation.comparison import comparison_report
 from solovox.evaluation.report import (
@@ -317,7 +317,7 @@ def sampling(
                 text = ablation_report(found[key], "the open split")
                 text = re.sub(r"\A# .*", f"# {name}", text)
                 parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
-                if said := counts(found[key]):
+                if said := refinement_effects(found[key]).counts():
                     verdicts.append(f"- {name}: {said}")
             if key in skipped:
                 parts.append(f"{name}: no time was left for {'; '.join(skipped[key])}.")
@@ -327,7 +327,7 @@ def sampling(
     for model in names:
         cells = [found[title, model] for title in GRIDS if (title, model) in found]
         together = {cell: result for part in cells for cell, result in part.items()}
-        if said := answer(together):
+        if said := refinement_effects(together).answer():
             answers.append(f"{Path(model).name}: {said}")
     parts[parts.index(SUMMARY)] = "\n\n".join(
         ["## Does filtered noise help here?", *answers, "\n".join(verdicts)]

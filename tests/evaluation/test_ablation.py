@@ -16,11 +16,9 @@ from solovox.evaluation.ablation import (
     Grid,
     ablate,
     ablation_report,
-    answer,
-    counts,
     grid_table,
     label,
-    verdict,
+    refinement_effects,
 )
 from solovox.evaluation.benchmark import Options
 from solovox.evaluation.oracles import Stems
@@ -131,17 +129,23 @@ def test_what_noise_does_is_answered_by_where_sampling_starts(
     estimate = Grid((20,), (0.0, 0.4), (2000.0,), start=(0.3,))
     worse = Grid((20,), (0.0, 0.8), (5000.0,), start=(0.3,))
     parts = [ablate(Pretender, grid, data, tmp_path, once) for grid in (noise, estimate, worse)]
-    assert answer(parts[0] | parts[1]) == (
+    assert refinement_effects(parts[0] | parts[1]).answer() == (
         "From noise high-pass filtered noise helps: in 1 of 1 settings the median uSDR rises, by "
         "up to 1.40 dB; from the estimate it changes nothing that these songs can show."
     )
-    assert ", 0 raise the median uSDR, 0 lower it, and 1 change nothing" in counts(parts[1])
-    assert answer(parts[1] | parts[2]).endswith(
-        " harms: in 1 of 2 settings the median uSDR falls, by up to 0.80 dB."
+    assert (
+        ", 0 raise the median uSDR, 0 lower it, and 1 change nothing"
+        in refinement_effects(parts[1]).counts()
+    )
+    assert (
+        refinement_effects(parts[1] | parts[2])
+        .answer()
+        .endswith(" harms: in 1 of 2 settings the median uSDR falls, by up to 0.80 dB.")
     )
     unfiltered = ablate(Pretender, Grid((20,), (0.0, 0.4), (0.0,)), data, tmp_path, once)
-    assert answer(unfiltered).startswith("From noise unfiltered noise harms: ")
-    assert verdict({Sampling(steps=0): parts[0][Sampling(20, 1.0, 0.0)]}) == ""
+    assert refinement_effects(unfiltered).answer().startswith("From noise unfiltered noise harms: ")
+    nothing = refinement_effects({Sampling(steps=0): parts[0][Sampling(20, 1.0, 0.0)]})
+    assert (nothing.answer(), nothing.counts()) == ("", "")
 
 
 def test_silent_songs_and_small_numbers_are_said(data: Path, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from solovox.evaluation.benchmark import COLUMNS, Options, Progress, Result, evaluate
 from solovox.evaluation.comparison import compare_results
 from solovox.evaluation.report import PRIMARY, table
+from solovox.evaluation.statistics import Comparison
 from solovox.evaluation.systems import ModelSystem, Sampling, System
 
 TABLES = (PRIMARY, "multi_resolution_stft", "lsd")
@@ -192,83 +194,86 @@ def grid_table(results: Mapping[Sampling, Result], metric: str) -> str:
     return table(["T", *columns], rows)
 
 
-def verdict(results: Mapping[Sampling, Result]) -> str:
-    """Return in a few sentences whether refinement noise raises the uSDR here.
+class Effects(NamedTuple):
+    """What refinement noise changes in the uSDR.
 
-    Args:
-        results: by cell.
+    Attributes:
+        changes: by (filtered, what sampling starts from) the median difference in dB of each
+            setting; 0 where the interval holds 0, or the difference is below `LEAST`.
+        songs: how many were compared, at most.
     """
-    return " ".join(part for part in (answer(results), counts(results)) if part)
 
+    changes: Mapping[tuple[bool, str], Sequence[float]]
+    songs: int
 
-def answer(results: Mapping[Sampling, Result]) -> str:
-    """Return in a sentence whether refinement noise helps, from noise and from the estimate.
+    def answer(self) -> str:
+        """Return in a sentence whether refinement noise helps, from noise and from the estimate.
 
-    It is about filtered noise, or about unfiltered where none is filtered.
+        It is about filtered noise, or about unfiltered where none is filtered.
+        """
+        kind = any(filtered for filtered, _ in self.changes)
+        said = {
+            origin: _effect(self.changes[kind, origin])
+            for origin in ("noise", "the estimate")
+            if (kind, origin) in self.changes
+        }
+        parts = [f"from {origin} it {effect}" for origin, effect in said.items()]
+        text = "; ".join(parts).replace(" it ", f" {KINDS[kind]} noise ", 1)
+        return f"{text[0].upper()}{text[1:]}." if text else ""
 
-    Args:
-        results: by cell.
-    """
-    effects, _ = _effects(results)
-    kind = any(filtered for filtered, _ in effects)
-    said = {
-        origin: _effect(effects[kind, origin])
-        for origin in ("noise", "the estimate")
-        if (kind, origin) in effects
-    }
-    parts = [f"from {origin} it {effect}" for origin, effect in said.items()]
-    text = "; ".join(parts).replace(" it ", f" {KINDS[kind]} noise ", 1)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def counts(results: Mapping[Sampling, Result]) -> str:
-    """Return in how many settings refinement noise raises the uSDR, lowers it, does neither.
-
-    A setting raises or lowers it where the interval of the median difference leaves 0 out, and the
-    difference is at least `LEAST`.
-
-    Args:
-        results: by cell.
-    """
-    effects, songs = _effects(results)
-    said = []
-    for kind in (True, False):
-        found = [v for (k, _), values in effects.items() if k == kind for v in values]
-        if found:
-            raised, lowered = sum(value > 0 for value in found), sum(value < 0 for value in found)
-            said.append(
-                f"of {len(found)} settings with {KINDS[kind]} noise, {raised} raise the median "
-                f"uSDR, {lowered} lower it, and {len(found) - raised - lowered} change nothing "
-                f"that these {songs} songs can show"
+    def counts(self) -> str:
+        """Return in how many settings refinement noise raises the uSDR, lowers it, does neither."""
+        said = []
+        for kind in (True, False):
+            found = [v for (k, _), values in self.changes.items() if k == kind for v in values]
+            if found:
+                raised, lowered = sum(v > 0 for v in found), sum(v < 0 for v in found)
+                said.append(
+                    f"of {len(found)} settings with {KINDS[kind]} noise, {raised} raise the median "
+                    f"uSDR, {lowered} lower it, and {len(found) - raised - lowered} change nothing "
+                    f"that these {self.songs} songs can show"
+                )
+        text = "; ".join(said).replace("of", "Of", 1) + "." if said else ""
+        if text and self.songs < 6:
+            text += (
+                f" Of {self.songs} songs the interval is little but their range: take it as a hint."
             )
-    text = "; ".join(said).replace("of", "Of", 1) + "." if said else ""
-    if text and songs < 6:
-        text += f" Of {songs} songs the interval is little but their range: take it as a hint."
-    return text
+        return text
 
 
-Effects = dict[tuple[bool, str], list[float]]
+def refinement_effects(results: Mapping[Sampling, Result]) -> Effects:
+    """Return what refinement noise changes, setting by setting.
 
-
-def _effects(results: Mapping[Sampling, Result]) -> tuple[Effects, int]:
-    """Return what refinement noise changes, and of how many songs.
-
-    Returns:
-        By (filtered, what sampling starts from) the median difference of the uSDR in dB of each
-        setting, 0 where there is none to be seen; the largest number of songs.
+    Args:
+        results: by cell.
     """
-    effects: Effects = {}
+    return _effects(results, _compared(results))
+
+
+Compared = Mapping[Sampling, Mapping[str, Comparison]]
+
+
+def _compared(results: Mapping[Sampling, Result]) -> Compared:
+    """Return by cell with noise, by metric, how it compares with the same steps without."""
+    return {
+        cell: compare_results(plain, result)
+        for cell, result in results.items()
+        if cell.eta and (plain := results.get(_without_noise(cell)))
+    }
+
+
+def _effects(results: Mapping[Sampling, Result], compared: Compared) -> Effects:
+    changes: dict[tuple[bool, str], list[float]] = {}
     songs = 0
-    for cell, result in results.items():
-        plain = results.get(_without_noise(cell))
-        found = compare_results(plain, result).get(PRIMARY) if cell.eta and plain else None
+    for cell, comparisons in compared.items():
+        found = comparisons.get(PRIMARY)
         if found and found.songs > 1:
             change = found.median
             seen = (change.low > 0 or change.high < 0) and abs(change.value) >= LEAST
-            key = bool(cell.cutoff), "noise" if _from_noise(result) else "the estimate"
-            effects.setdefault(key, []).append(change.value if seen else 0.0)
+            key = bool(cell.cutoff), "noise" if _from_noise(results[cell]) else "the estimate"
+            changes.setdefault(key, []).append(change.value if seen else 0.0)
             songs = max(songs, found.songs)
-    return effects, songs
+    return Effects(changes, songs)
 
 
 def _effect(changes: Sequence[float]) -> str:
@@ -337,13 +342,11 @@ def _by_noise(results: Mapping[Sampling, Result]) -> list[Sampling]:
 def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
     """Return what refinement noise changes at equal steps, song by song."""
     rows = []
-    for cell, result in results.items():
-        plain = _without_noise(cell)
-        if not cell.eta or plain not in results:
-            continue
+    compared = _compared(results)
+    for cell, comparisons in compared.items():
         row = [_row(cell), _column(cell)]
         for metric in TABLES:
-            c = compare_results(results[plain], result).get(metric)
+            c = comparisons.get(metric)
             if c is None:
                 row += ["–", "–"]
                 continue
@@ -356,12 +359,13 @@ def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
     if not rows:
         return []
     heads = ["T", "noise", *(h for m in TABLES for h in (f"Δ {COLUMNS[m].head}", "better in"))]
+    effects = _effects(results, compared)
     return [
         "## What refinement noise changes",
         "Against no noise at the same T: median difference over songs with its 95 % bootstrap "
         "interval, and in how many songs the noise is better.",
         table(heads, rows),
-        verdict(results),
+        " ".join(part for part in (effects.answer(), effects.counts()) if part),
     ]
 
 
