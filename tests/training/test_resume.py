@@ -124,7 +124,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from tiny_runs import tiny_run, train
-from solovox.training import state
+from safetensors import torch as safetensors
 
 out = Path(sys.argv[3])
 run = tiny_run(Path(sys.argv[2]), max_steps=20, log_every=1, save_every=3, validate_every=10)
@@ -135,12 +135,12 @@ def write_half(tensors, path, metadata):
         os.kill(os.getpid(), signal.SIGKILL)
     write(tensors, path, metadata)
 
-write = state.save_file
+write = safetensors.save_file
 for moment in ("some time", "while it writes"):
     child = os.fork()
     if child == 0:
         if moment == "while it writes":
-            state.save_file = write_half
+            safetensors.save_file = write_half
         train(run, out, workers=1)
         os._exit(1)
     log = out / "log.jsonl"
