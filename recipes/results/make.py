@@ -222,6 +222,7 @@ GRIDS: dict[str, list[Grid]] = {
     "From the estimate": [
         Grid((0, 2, 5), (0.0, 0.4), (5000.0, 2000.0, 0.0)),
         Grid((2,), (0.0,), (0.0,), takes=(4,)),
+        Grid((1,), (0.0,), (0.0,), (0.1,), takes=(1, 4)),  # `balanced` and `best` of both models
     ],
     "From noise, as in the paper": [
         Grid((10, 20, 50, 100), (0.0, 0.4), (5000.0,), (1.0,)),
