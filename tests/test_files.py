@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_of_many_writers_one_is_left_whole(tmp_path: Path) -> None:
 
     def write(letter: str) -> None:
         for _ in range(50):
-            with written_whole(path, shared=True) as part, part.open("w") as file:
+            with written_whole(path) as part, part.open("w") as file:
                 for _ in range(20):
                     file.write(letter)
                     file.flush()
@@ -48,18 +49,39 @@ def test_of_many_writers_one_is_left_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tensors_come_back_and_others_may_read_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_tensors_come_back_and_are_read_by_whom_the_user_lets(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
     path = tmp_path / "a.safetensors"
-    write_tensors(path, {"a": torch.arange(6.0).view(2, 3).T}, {"step": "1"})
+    before = os.umask(umask)
+    try:
+        with written_whole(path) as part:
+            write_tensors(part, {"a": torch.arange(6.0).view(2, 3).T}, {"step": "1"})
+    finally:
+        os.umask(before)
     assert load_file(path)["a"].tolist() == torch.arange(6.0).view(2, 3).T.tolist()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            with written_whole(path, alone=True) as part:
+                part.write_text("half")
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with written_whole(path, alone=True) as part:
+        part.write_text("whole")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_the_system_says_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "a.safetensors"
-    with pytest.raises(SolovoxError) as error, explained(path):
-        write_tensors(path, {"a": torch.zeros(1)})
-    assert "a.safetensors cannot be written (" in str(error.value)
-    assert "make room or choose another folder" in str(error.value)
-    with pytest.raises(SolovoxError, match=r"\(No such file or directory\)"), explained(path):
-        path.write_text("a")
+    with pytest.raises(SolovoxError) as error, explained(path), written_whole(path) as part:
+        write_tensors(part, {"a": torch.zeros(1)})
+    told = "cannot be written (No such file or directory); make room or choose another folder"
+    assert str(error.value) == f"{path} {told}"

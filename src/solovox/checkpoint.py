@@ -76,11 +76,12 @@ def save_model(
         name: value.detach().cpu().to(DTYPES[dtype] if value.is_floating_point() else value.dtype)
         for name, value in model.state_dict().items()
     }
-    write_tensors(folder / WEIGHTS, tensors)
-    config = {**config_to_json(model.config), "sha256": _sha256(folder / WEIGHTS)}
-    for name, text in ((CONFIG, json.dumps(config, indent=2) + "\n"), (CARD, card)):
-        with written_whole(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+    with written_whole(folder / CONFIG) as config, written_whole(folder / WEIGHTS) as weights:
+        write_tensors(weights, tensors)
+        facts = {**config_to_json(model.config), "sha256": _sha256(weights)}
+        config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with written_whole(folder / CARD) as part:
+        part.write_text(card, encoding="utf-8")
     return folder
 
 

@@ -90,7 +90,7 @@ def _read(pin: Path) -> tuple[str | None, str | None]:
 def _write(pin: Path, noted: dict[str, str]) -> None:
     try:
         pin.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(pin, shared=True) as part:
+        with written_whole(pin) as part:
             part.write_text(json.dumps(noted) + "\n", "utf-8")
     except OSError as error:
         log.warning("%s cannot be written (%s): the name is not held to a commit", pin, error)

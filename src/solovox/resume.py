@@ -42,6 +42,7 @@ FOLDER = ".resume"
 MAGIC = b"solovox chunks 1\n"
 RECORD = struct.Struct("<16sIIII")
 ROWS = 4  # most rows of a chunk: two stereo signals
+MAKE_ROOM = "make room, then resume"
 
 
 def digest(facts: Mapping[str, Any]) -> bytes:
@@ -107,7 +108,7 @@ class SongState:
     def finish(self, facts: Mapping[str, Any], files: Iterable[Path]) -> None:
         """Note what the files were made of."""
         sizes = self._sizes(files)
-        with explained(self.receipt), written_whole(self.receipt) as part:
+        with explained(self.receipt, MAKE_ROOM), written_whole(self.receipt) as part:
             part.write_text(json.dumps({"facts": facts, "bytes": sizes}, indent=1) + "\n", "utf-8")
 
     def _sizes(self, files: Iterable[Path]) -> dict[str, int]:
@@ -137,7 +138,7 @@ class ChunkStore:
         self.path = path
         self.taken = 0
         self._reading = True
-        with explained(path):
+        with explained(path, MAKE_ROOM):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not "a+b": that would write behind what is to be cut off.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666), "r+b")
@@ -203,12 +204,12 @@ class ChunkStore:
         return made.astype(np.float32)  # a copy that may be written to
 
     def _write(self, content: bytes) -> None:
-        with explained(self.path):
+        with explained(self.path, MAKE_ROOM):
             self._file.write(content)
             self._file.flush()  # from here on a kill does no harm
 
     def _cut(self, size: int) -> None:
-        with explained(self.path):
+        with explained(self.path, MAKE_ROOM):
             self._file.seek(size)
             self._file.truncate()
 

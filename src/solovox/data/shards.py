@@ -259,7 +259,7 @@ def _write_shard(
         raise DataError("writing shards needs webdataset: pip install solovox[train]") from error
     path = out / f"shard-{number:06d}.tar"
     rows: list[dict[str, Any]] = []
-    with written_whole(path) as part:
+    with written_whole(path, alone=True) as part:
         with part.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0) as tar:
             for place, piece in enumerate(pieces):
                 key = f"{number:06d}-{place:04d}"

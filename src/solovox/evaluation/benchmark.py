@@ -515,7 +515,7 @@ def _write_spectrograms(path: Path, material: Material, stems: Stems) -> None:
         level = 20 * np.log10(np.maximum(mels, 1e-9))
         shown[name] = np.clip((level + 80) * 255 / 100, 0, 255).astype(np.uint8).T
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, shared=True) as part, part.open("wb") as file:
+    with written_whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **shown)  # type: ignore[arg-type]
 
 
@@ -691,5 +691,5 @@ def _plain(value: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, shared=True) as part:
+    with written_whole(path) as part:
         part.write_text(text, "utf-8")

@@ -46,7 +46,7 @@ class Journal:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / LOG
-        with explained(self.path), written_whole(self.path) as part:
+        with explained(self.path), written_whole(self.path, alone=True) as part:
             part.write_text("".join(f"{json.dumps(line)}\n" for line in read_log(folder, step)))
         with explained(self.path):
             self.board = SummaryWriter(str(folder), purge_step=step + 1)

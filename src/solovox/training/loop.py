@@ -23,7 +23,7 @@ from solovox.coding import Coder
 from solovox.data.chunks import ChunkConfig
 from solovox.data.shards import open_chunks
 from solovox.errors import ModelError, SolovoxError
-from solovox.files import explained, write_tensors
+from solovox.files import explained, write_tensors, written_whole
 from solovox.model import SeparationModel
 from solovox.presets import build_model, load_pretrained
 from solovox.separator import Separator
@@ -246,8 +246,8 @@ class Trainer:
     def _stop_at_nan(self, batch: Batch) -> None:
         path = self.out / f"nan-step{self.step}-process{self.fabric.global_rank}.safetensors"
         indices = torch.tensor(self.steps.indices(self.step))
-        with explained(path):
-            write_tensors(path, {**batch._asdict(), "indices": indices})
+        with explained(path), written_whole(path) as part:
+            write_tensors(part, {**batch._asdict(), "indices": indices})
         raise ModelError(
             f"the loss is not finite at step {self.step}; its batch is in {path}; "
             "resume from the last checkpoint with a lower --learning-rate"

@@ -94,7 +94,7 @@ def write_run(folder: Path, run: Run) -> None:
     except OSError as error:
         raise SolovoxError(f"{folder}: cannot be made ({error.strerror})") from error
     values = {**asdict(run), "model": config_to_json(run.model)}
-    with explained(folder / SETTINGS), written_whole(folder / SETTINGS) as part:
+    with explained(folder / SETTINGS), written_whole(folder / SETTINGS, alone=True) as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
 
 

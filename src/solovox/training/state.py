@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from solovox.errors import ModelError, reason
-from solovox.files import explained, write_tensors
+from solovox.files import explained, write_tensors, written_whole
 
 
 def save_state(
@@ -27,8 +27,8 @@ def save_state(
     tensors |= {f"ema.{name}": value for name, value in mean.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-    with explained(path):
-        write_tensors(path, tensors, {"step": str(step)})
+    with explained(path), written_whole(path, alone=True) as part:
+        write_tensors(part, tensors, {"step": str(step)})
 
 
 def load_state(path: Path, model: nn.Module, mean: nn.Module, optimizer: Optimizer) -> int:

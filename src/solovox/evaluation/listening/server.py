@@ -49,6 +49,7 @@ class ListeningServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128  # a class that begins together; of more than 5 some were refused
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
         self.folder = folder

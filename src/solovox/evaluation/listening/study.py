@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import secrets
 from collections.abc import Mapping, Sequence
@@ -170,10 +169,8 @@ def write_json(path: Path, value: object) -> None:
         value: what to write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, shared=True) as part, part.open("w", encoding="utf-8") as file:
+    with written_whole(path) as part, part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _make_page(
