@@ -33,11 +33,11 @@ from sources import TEST, TRAIN, VALID, Track
 from voices import Bank, Mono, make_bank, open_bank, produce, roughen, speak
 
 SEED = 20260
-HOURS = {"sung": 2.0, "speech": 3.0, "inst": 1.4, "psola": 3.0, "midi": 4.0, "world": 1.6}
+HOURS = {"sung": 3.0, "speech": 3.0, "inst": 1.4, "psola": 3.0, "midi": 4.0, "world": 1.6}
 # Short held-out songs of each group: (valid, test).
 HELD_OUT = {"sung": (2, 0), "speech": (3, 6), "psola": (2, 4), "world": (1, 2)}
 # Parts of all draws in training: real singing is little, and heard often.
-SHARES = {"cc0": 0.22, "formants": 0.22, "sung": 0.12}
+SHARES = {"cc0": 0.22, "formants": 0.22, "sung": 0.2}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import zipfile
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import soundfile as sf
@@ -56,7 +57,7 @@ class VoiceSource:
         globs: where the clips are, below usr/share.
         licence: as the copyright file says.
         split: the one split it belongs to.
-        skip: clips to leave out.
+        skip: patterns of names of clips to leave out.
         weight: how often a song takes it as its lead, relative to the others.
         top: where a coder cut its highs off (Hz); 0: nowhere below half its rate.
         excerpt: seconds used of each file, so that no piece drowns the others; 0: all.
@@ -244,6 +245,18 @@ VOICES: tuple[VoiceSource, ...] = (
     *(_fillets("nl", who, TEST) for who in ("m", "v")),
 )
 
+# Sung phrases of two sample packs, by key: (name, folders).
+PHRASES = (
+    *(
+        (f"trance-{key}", (f"etv_{key}_136_adlib", f"etv_{key}_136_phrase"))
+        for key in ("am", "cm", "dm", "ebj", "ebm", "em", "fm", "gm")
+    ),
+    *(
+        (f"house-{key}", (f"shv_{key}",))
+        for key in ("ab_124", "c_126", "e_125", "e_128", "f_124", "fs_122")
+    ),
+)
+
 REPOSITORIES: tuple[Repository, ...] = (
     Repository(
         "PocketTorah",
@@ -271,6 +284,15 @@ REPOSITORIES: tuple[Repository, ...] = (
         "solfege-samples by Chengu Wang, GPL-3.0 (LICENSE of the repository); sung by Chengu and "
         "Jennifer. Changed: cleaned, transposed, mixed with music.",
     ),
+    Repository(
+        "strudel-producer-space-samples",
+        "https://github.com/neshanjo/strudel-producer-space-samples",
+        "a117eab0fb5d52872a158ae28dbc23544d664f0f",
+        tuple(folder for _, folders in PHRASES for folder in folders),
+        "Euphoric Trance Vocals and Soulful House Vocals by Producer Space (producerspace.com), "
+        "CC0 1.0 (LICENSE.txt of the repository); the singers are not named. Changed: cleaned, "
+        "transposed, mixed with music.",
+    ),
 )
 
 
@@ -282,6 +304,13 @@ def _reader(name: str, top: float, portions: str, split: str = TRAIN) -> VoiceSo
     )
 
 
+def _phrases(name: str, folders: tuple[str, ...]) -> VoiceSource:
+    """One key of a sample pack, whose phrases belong together; what is beaten or spoken is not."""
+    globs = tuple(f"{folder}/*.wav" for folder in folders)
+    skip = ("*Percussion*", "*Monologue*")
+    return VoiceSource(name, "strudel-producer-space-samples", globs, "CC0-1.0", skip=skip)
+
+
 # Left out: files coded at 16 or 32 kHz, and the readers of Exodus, whose room is too loud.
 SINGERS: tuple[VoiceSource, ...] = (
     VoiceSource("alys", "ALYS-jpn-plus", ("C4/*.wav",), "GPL-3", weight=2.0),
@@ -289,6 +318,7 @@ SINGERS: tuple[VoiceSource, ...] = (
     VoiceSource(
         "jennifer", "solfege-samples", ("samples/jennifer/notes/*.wav",), "GPL-3", weight=0.5
     ),
+    *(_phrases(*named) for named in PHRASES),
     _reader("tzav", 8500, "AchreiMot KiTisa Metzora Pekudei Shmini Tetzaveh Tzav Vayakhel Vayikra"),
     _reader("emor", 8300, "Bamidbar Behaalotcha Behar Emor Shlach"),
     _reader("kedoshim", 8100, "Kedoshim"),
@@ -436,4 +466,5 @@ def tracks(work: Path, shortest: float = 25.0) -> list[Track]:
 
 def clips(voice: VoiceSource, work: Path) -> list[Path]:
     """Returns the files of one voice, in a fixed order."""
-    return [p for p in _glob(voice.package, voice.globs, work) if p.name not in voice.skip]
+    found = _glob(voice.package, voice.globs, work)
+    return [p for p in found if not any(fnmatch(p.name, pattern) for pattern in voice.skip)]
