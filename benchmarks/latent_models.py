@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import click
 import torch
 from flops import counter
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from solovox.allocation import keep_memory
 from solovox.model import SeparationModel
-from solovox.presets import build_model
+from solovox.presets import PRESETS, build_model
 from solovox.training.losses import LossConfig, SeparationLoss
 
-PRESETS = ("ldm-dmx-24k", "ldm-dmx-48k", "ldm-dmx-small")
+SIZES = ("ldm-dmx-24k", "ldm-dmx-48k", "ldm-dmx-small")
 
 
 def millions(part: nn.Module) -> float:
@@ -68,12 +69,15 @@ def backward(model: SeparationModel) -> dict[str, float]:
     return {"moved": sum(p.grad is not None for p in trained) / len(trained)}
 
 
+TASKS = {"forward": forward, "backward": backward}
+
+
 def measure(preset: str, task: str) -> None:
     keep_memory()
     torch.manual_seed(0)
     model = build_model(preset)
     before = time.process_time()
-    values = {"forward": forward, "backward": backward}[task](model)
+    values = TASKS[task](model)
     values["cpu"] = time.process_time() - before
     values["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     values["seconds"] = model.config.chunk / model.codec.sample_rate
@@ -83,13 +87,22 @@ def measure(preset: str, task: str) -> None:
 
 
 def result(preset: str, task: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", preset, task]
+    command = [sys.executable, __file__, "--measure", task, preset]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return values
 
 
-def main(presets: list[str]) -> None:
+@click.command()
+@click.argument("presets", metavar="[PRESET]...", nargs=-1, type=click.Choice(list(PRESETS)))
+@click.option("--measure", "task", type=click.Choice(list(TASKS)), help="One task, here, as JSON.")
+def main(presets: tuple[str, ...], task: str | None) -> None:
+    """Measure what presets cost; without any, of LDM-dmx at all sizes."""
+    presets = presets or SIZES
+    if task:
+        for preset in presets:
+            measure(preset, task)
+        return
     print(
         "| preset | codec, conditioner, generator, M parameters | GFLOP a second of audio: once, "
         "a step, decoding | forward, CPU s | peak MiB | training step, CPU s | peak MiB "
@@ -108,7 +121,4 @@ def main(presets: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        measure(*sys.argv[2:])
-    else:
-        main(sys.argv[1:] or list(PRESETS))
+    main()

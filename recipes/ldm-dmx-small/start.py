@@ -9,9 +9,9 @@ The latents' statistics are measured on DATA's vocals first. The generator is ne
 ldm-dmx-small in GENERATOR, which goes on with another conditioner.
 """
 
-import sys
 from pathlib import Path
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -111,9 +111,19 @@ def fit_learned_spread(model: SeparationModel, mixture: Tensor, vocals: Tensor) 
         layer.bias.copy_(solved[-1])
 
 
-if __name__ == "__main__":
-    codec, conditioner, data, out, *generator = sys.argv[1:]
-    begun = start(load_model(codec), load_model(conditioner), Path(data))
+@click.command()
+@click.argument("codec")
+@click.argument("conditioner")
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("generator", required=False)
+def main(codec: str, conditioner: str, data: Path, out: Path, generator: str | None) -> None:
+    """Put the models CODEC and CONDITIONER together to OUT, measured on DATA."""
+    begun = start(load_model(codec), load_model(conditioner), data)
     if generator:
-        begun.generator.load_state_dict(load_model(generator[0]).generator.state_dict())
-    save_model(begun, Path(out))
+        begun.generator.load_state_dict(load_model(generator).generator.state_dict())
+    save_model(begun, out)
+
+
+if __name__ == "__main__":
+    main()
