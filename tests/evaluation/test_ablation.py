@@ -13,6 +13,7 @@ from solovox.cli.ablate import ablate as command
 from solovox.cli.evaluate import bands
 from solovox.evaluation.ablation import (
     PAPER,
+    Effects,
     Grid,
     ablate,
     ablation_report,
@@ -89,8 +90,9 @@ def test_the_grid_is_a_table_and_resumes(data: Path, tmp_path: Path) -> None:
     assert "| 20 | η 0.4 fc 5000 Hz | 8.31 | 8.26 |" in text
     assert "| 20 | η 0.4 fc 5000 Hz | +1.450 [+1.450, +1.450] | 3/3 |" in text
     assert (
-        "Of 2 settings with high-pass filtered noise, 2 raise the median uSDR, 0 lower it, and 0 "
-        "change nothing that these 3 songs can show; of 2 settings with unfiltered noise, 1 raise"
+        "Of 2 settings with high-pass filtered noise, 2 raise the median uSDR by 0.01 dB or more, "
+        "0 lower it by as much, and 0 change nothing that these 3 songs can show; of 2 settings "
+        "with unfiltered noise, 1 raise"
     ) in text
     ablate(Pretender, GRID, data, tmp_path / "out", SHORT)
     assert len(Pretender.calls) == calls
@@ -134,7 +136,7 @@ def test_what_noise_does_is_answered_by_where_sampling_starts(
         "up to 1.40 dB; from the estimate it changes nothing that these songs can show."
     )
     assert (
-        ", 0 raise the median uSDR, 0 lower it, and 1 change nothing"
+        ", 0 raise the median uSDR by 0.01 dB or more, 0 lower it by as much, and 1 change nothing"
         in refinement_effects(parts[1]).counts()
     )
     assert (
@@ -145,7 +147,7 @@ def test_what_noise_does_is_answered_by_where_sampling_starts(
     unfiltered = ablate(Pretender, Grid((20,), (0.0, 0.4), (0.0,)), data, tmp_path, once)
     assert refinement_effects(unfiltered).answer().startswith("From noise unfiltered noise harms: ")
     nothing = refinement_effects({Sampling(steps=0): parts[0][Sampling(20, 1.0, 0.0)]})
-    assert (nothing.answer(), nothing.counts()) == ("", "")
+    assert (nothing.answer(), nothing.counts(), nothing.caution()) == ("", "", "")
 
 
 def test_silent_songs_and_small_numbers_are_said(data: Path, tmp_path: Path) -> None:
@@ -153,7 +155,16 @@ def test_silent_songs_and_small_numbers_are_said(data: Path, tmp_path: Path) -> 
     grid = Grid((20,), (0.0, 0.4), (5000.0,))
     text = ablation_report(ablate(Pretender, grid, data, tmp_path, SHORT))
     assert "Nobody sings in Drums: in no number." in text
-    assert "Of 3 songs the interval is little but their range" in text
+    assert "Of 3 songs an interval is little but their range" in text
+
+
+def test_verdicts_say_what_counts_and_that_many_were_given() -> None:
+    few, more = (Effects({(True, "noise"): [0.5]}, songs).caution() for songs in (6, 7))
+    assert more == (
+        "A change counts if it is 0.01 dB or more and its 95 % interval leaves out 0. The "
+        "intervals are not corrected for the number of settings."
+    )
+    assert few == f"{more} Of 6 songs an interval is little but their range: take it as a hint."
 
 
 def test_lower_is_better_where_it_is(data: Path, tmp_path: Path) -> None:

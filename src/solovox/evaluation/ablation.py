@@ -23,6 +23,7 @@ from solovox.evaluation.systems import ModelSystem, Sampling, System
 
 TABLES = (PRIMARY, "multi_resolution_stft", "lsd")
 LEAST = 0.01  # dB of uSDR: what changes less changes nothing
+FEW = 6  # songs, at most, of which a bootstrap says little
 KINDS = {True: "high-pass filtered", False: "unfiltered"}  # of refinement noise
 
 PAPER: Mapping[tuple[int, float, float], float] = {
@@ -140,13 +141,17 @@ def model_cells(model: str, device: str = "auto") -> Callable[[Sampling], System
     return system_of
 
 
-def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None) -> str:
+def ablation_report(
+    results: Mapping[Sampling, Result], songs: str | None = None, compared: Compared | None = None
+) -> str:
     """Return the grid as Markdown: a table a metric, and what the refinement noise changes.
 
     Args:
         results: by cell.
         songs: what to call the data set; None is its path.
+        compared: from `compared_with_plain`; None makes it.
     """
+    compared = compared_with_plain(results) if compared is None else compared
     first = next(iter(results.values()))
     part = "" if first.options.excerpt is None else f", middle {first.options.excerpt:g} s of each"
     named = songs or f"`{first.data}`"
@@ -162,7 +167,7 @@ def ablation_report(results: Mapping[Sampling, Result], songs: str | None = None
     for metric in TABLES:
         if any(result.summary("vocals", metric) for result in results.values()):
             parts += [f"## {COLUMNS[metric].head}", grid_table(results, metric)]
-    parts += [*_refinement(results), *_paper(results)]
+    parts += [*_refinement(results, compared), *_paper(results)]
     parts += _failed(results)
     return "\n\n".join(parts) + "\n"
 
@@ -230,31 +235,37 @@ class Effects(NamedTuple):
                 raised, lowered = sum(v > 0 for v in found), sum(v < 0 for v in found)
                 said.append(
                     f"of {len(found)} settings with {KINDS[kind]} noise, {raised} raise the median "
-                    f"uSDR, {lowered} lower it, and {len(found) - raised - lowered} change nothing "
-                    f"that these {self.songs} songs can show"
+                    f"uSDR by {LEAST:g} dB or more, {lowered} lower it by as much, and "
+                    f"{len(found) - raised - lowered} change nothing that these {self.songs} songs "
+                    "can show"
                 )
-        text = "; ".join(said).replace("of", "Of", 1) + "." if said else ""
-        if text and self.songs < 6:
-            text += (
-                f" Of {self.songs} songs the interval is little but their range: take it as a hint."
-            )
-        return text
+        return "; ".join(said).replace("of", "Of", 1) + "." if said else ""
+
+    def caution(self) -> str:
+        """Return by what a change was told from none, and how far that can be trusted."""
+        if not self.changes:
+            return ""
+        few = (
+            f" Of {self.songs} songs an interval is little but their range: take it as a hint."
+            if self.songs <= FEW
+            else ""
+        )
+        return (
+            f"A change counts if it is {LEAST:g} dB or more and its 95 % interval leaves out 0. "
+            f"The intervals are not corrected for the number of settings.{few}"
+        )
 
 
-def refinement_effects(results: Mapping[Sampling, Result]) -> Effects:
-    """Return what refinement noise changes, setting by setting.
+Compared = Mapping[Sampling, Mapping[str, Comparison]]
+"""By cell with noise, by metric, how it compares with the same steps without."""
+
+
+def compared_with_plain(results: Mapping[Sampling, Result]) -> Compared:
+    """Return the comparison of each cell that has noise with the same steps without.
 
     Args:
         results: by cell.
     """
-    return _effects(results, _compared(results))
-
-
-Compared = Mapping[Sampling, Mapping[str, Comparison]]
-
-
-def _compared(results: Mapping[Sampling, Result]) -> Compared:
-    """Return by cell with noise, by metric, how it compares with the same steps without."""
     return {
         cell: compare_results(plain, result)
         for cell, result in results.items()
@@ -262,7 +273,16 @@ def _compared(results: Mapping[Sampling, Result]) -> Compared:
     }
 
 
-def _effects(results: Mapping[Sampling, Result], compared: Compared) -> Effects:
+def refinement_effects(
+    results: Mapping[Sampling, Result], compared: Compared | None = None
+) -> Effects:
+    """Return what refinement noise changes, setting by setting.
+
+    Args:
+        results: by cell.
+        compared: from `compared_with_plain`; None makes it.
+    """
+    compared = compared_with_plain(results) if compared is None else compared
     changes: dict[tuple[bool, str], list[float]] = {}
     songs = 0
     for cell, comparisons in compared.items():
@@ -339,10 +359,9 @@ def _by_noise(results: Mapping[Sampling, Result]) -> list[Sampling]:
     return sorted(results, key=order)
 
 
-def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
+def _refinement(results: Mapping[Sampling, Result], compared: Compared) -> list[str]:
     """Return what refinement noise changes at equal steps, song by song."""
     rows = []
-    compared = _compared(results)
     for cell, comparisons in compared.items():
         row = [_row(cell), _column(cell)]
         for metric in TABLES:
@@ -359,13 +378,13 @@ def _refinement(results: Mapping[Sampling, Result]) -> list[str]:
     if not rows:
         return []
     heads = ["T", "noise", *(h for m in TABLES for h in (f"Δ {COLUMNS[m].head}", "better in"))]
-    effects = _effects(results, compared)
+    effects = refinement_effects(results, compared)
     return [
         "## What refinement noise changes",
         "Against no noise at the same T: median difference over songs with its 95 % bootstrap "
         "interval, and in how many songs the noise is better.",
         table(heads, rows),
-        " ".join(part for part in (effects.answer(), effects.counts()) if part),
+        " ".join(filter(None, (effects.answer(), effects.counts(), effects.caution()))),
     ]
 
 
