@@ -15,19 +15,30 @@ import math
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
+from solovox.audio import write_audio
 from solovox.checkpoint import list_models, load_model
 from solovox.cli.demo import fetch_song
+from solovox.data.index import find_songs, read_pair
 from solovox.errors import ModelError
-from solovox.evaluation.ablation import PAPER, Grid, ablation_report, label, refinement_effects
-from solovox.evaluation.benchmark import Options, Result, evaluate
+from solovox.evaluation.ablation import (
+    PAPER,
+    Grid,
+    ablation_report,
+    compared_with_plain,
+    label,
+    refinement_effects,
+)
+from solovox.evaluation.benchmark import STEMS, Options, Result, evaluate
 from solovox.evaluation.comparison import comparison_report
+from solovox.evaluation.metrics import as_16_bit
 from solovox.evaluation.report import (
     plot_distribution,
     plot_spectrograms,
@@ -76,8 +87,8 @@ def groups(open_singing: Path, cache: Path, excerpt: float | None) -> list[Group
         Group(
             "Falcon 69",
             "Six seconds of a real pop song by The Easton Ellises (CC BY-NC-SA 3.0); no part of it "
-            "was trained on. The mixture is the sum of its four stems, which come from AAC and "
-            "hold nothing at the top: LSD does not compare with that of other songs.",
+            "was trained on. The mixture is the sum of its four stems, which come from AAC: "
+            "unrounded they hold nothing at the top, and LSD would compare nothing with nothing.",
             fetch_song(cache / "demo-song"),
         ),
         Group(
@@ -100,7 +111,39 @@ def groups(open_singing: Path, cache: Path, excerpt: float | None) -> list[Group
                 REAL,
             )
         )
-    return found
+    return [in_16_bits(group, cache / "scored" / slug(group.title)) for group in found]
+
+
+def in_16_bits(group: Group, place: Path) -> Group:
+    """Return the group with a folder of what is scored of its songs, rounded to 16 bits.
+
+    As floats, so that no sum of stems is clipped; the studies' clips are written likewise.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    for song in find_songs(group.folder):
+        if song.paired and fnmatchcase(song.name, group.only):
+            rate, frames = song.sample_rate, song.frames
+            if group.excerpt is not None:
+                frames = min(frames, round(group.excerpt * rate))
+            folder = place / song.name.removesuffix(".stem.mp4")
+            folder.mkdir(parents=True)
+            pair = read_pair(song, (song.frames - frames) // 2, frames)
+            for name, stem in zip(STEMS, pair, strict=True):
+                write_audio(folder / f"{name}.wav", as_16_bit(stem), rate, "float")
+    return replace(group, folder=place, only="*")
+
+
+def scored(result: Result) -> str:
+    """Return in a sentence of how many songs how many seconds are scored."""
+    lengths = sorted(round(song.seconds, 1) for song in result.songs)
+    each = " to ".join(f"{length:g}" for length in dict.fromkeys((lengths[0], lengths[-1])))
+    middle = "the middle " if result.options.excerpt is not None else ""
+    if len(lengths) == 1:
+        return f"1 song; scored are {middle}{each} s of it."
+    return (
+        f"{len(lengths)} songs; scored are {middle}{each} s of each, "
+        f"{sum(song.seconds for song in result.songs):.0f} s in all."
+    )
 
 
 def shown(system: System, group: Group, out: Path, runs: int | None, jobs: int) -> Result:
@@ -179,20 +222,18 @@ def results(
         "[Evaluation](evaluation.md) defines the metrics. Medians over songs (one column has the "
         "mean), 95 % bootstrap intervals over songs in brackets, ± is the standard deviation over "
         "runs; `s / s` is seconds of work a second of audio on a machine that did other things "
-        "too, so lines cannot be compared by it. Spleeter was trained on 25,000 songs and has "
-        "nothing above 11 kHz; IRM knows the true stems; silence shows what doing nothing gives.",
+        "too, so lines cannot be compared by it. True stems are rounded to 16 bits. Spleeter was "
+        "trained on 25,000 songs and has nothing above 11 kHz; IRM knows the true stems; silence "
+        "shows what doing nothing gives.",
         weights_line(weights_of(names)),
         *missing,
     ]
     for group in groups(open_singing, cache, excerpt):
         place = out / slug(group.title)
         found = [shown(system, group, place, None, jobs) for system in systems]
-        seconds = sum(song.seconds for song in found[0].songs)
-        count = f"{len(found[0].songs)} song{'s' * (len(found[0].songs) > 1)}"
-        part = f", the middle {group.excerpt:g} s of each" if group.excerpt else ""
         parts += [
             f"## {group.title}",
-            f"{group.about} {count}{part}, {seconds:.0f} s in all.",
+            " ".join((group.about, *map(scored, found[:1] if found[0].songs else ()))),
             "Vocals:",
             summary_table(found, "vocals"),
             "Accompaniment:",
@@ -310,28 +351,38 @@ def sampling(
                 found.setdefault(key, {})[cell] = result
             else:
                 skipped.setdefault(key, []).append(label(cell))
+    compared = {key: compared_with_plain(results) for key, results in found.items()}
     for title in GRIDS:
         for model in names:
             name, key = f"{Path(model).name}: {title}", (title, model)
             if key in found:
-                text = ablation_report(found[key], "the open split")
+                text = ablation_report(found[key], "the open split", compared[key])
                 text = re.sub(r"\A# .*", f"# {name}", text)
                 parts.append(re.sub(r"^#", "##", text, flags=re.M).strip())
-                if said := refinement_effects(found[key]).counts():
+                if said := refinement_effects(found[key], compared[key]).counts():
                     verdicts.append(f"- {name}: {said}")
             if key in skipped:
                 parts.append(f"{name}: no time was left for {'; '.join(skipped[key])}.")
     place_of_summary = parts.index(SUMMARY)
     parts[place_of_summary:place_of_summary] = missing
-    answers = []
+    answers, cautions = [], []
     for model in names:
-        cells = [found[title, model] for title in GRIDS if (title, model) in found]
-        together = {cell: result for part in cells for cell, result in part.items()}
-        if said := refinement_effects(together).answer():
+        keys = [(title, model) for title in GRIDS if (title, model) in found]
+        cells, pairs = (
+            {cell: value for key in keys for cell, value in part[key].items()}
+            for part in (found, compared)
+        )
+        effects = refinement_effects(cells, pairs)
+        if said := effects.answer():
             answers.append(f"{Path(model).name}: {said}")
-    parts[parts.index(SUMMARY)] = "\n\n".join(
-        ["## Does filtered noise help here?", *answers, "\n".join(verdicts)]
-    )
+            cautions.append(effects.caution())
+    place_of_summary = parts.index(SUMMARY)
+    parts[place_of_summary : place_of_summary + 1] = [
+        "## Does filtered noise help here?",
+        *answers,
+        "\n".join(verdicts),
+        *dict.fromkeys(cautions),
+    ]
     write(docs / "studies" / "sampling.md", parts)
 
 

@@ -116,7 +116,32 @@ def test_results_show_both_models_on_each_set(
     assert drawn >= {"other.jpg", "results-open-split.png"}
     assert "results-old.jpg" not in drawn
     assert "make.py results --open data` writes" in page
+    assert " 1 song; scored are 1 s of it." in page
+    assert " 2 songs; scored are 1 s of each, 2 s in all." in page
     assert "](../recipes/open-singing/README.md)" in page
+
+
+def test_what_is_scored_is_the_middle_rounded_to_16_bits(make: ModuleType, tmp_path: Path) -> None:
+    falcon = write_song(tmp_path / "cache/demo-song/falcon", 1, 1)
+    songs = {
+        name: write_song(tmp_path / "data" / name, 1, seed)
+        for seed, name in enumerate(("test/A", "test/B", "valid/cc0-Francium", "valid/Other"))
+    }
+    found = make.groups(tmp_path / "data", tmp_path / "cache", 0.5)
+    middle = slice(RATE // 4, RATE // 4 + RATE // 2)
+    expected = {
+        "Falcon 69": {"falcon": falcon},
+        "Open split": {name: songs[f"test/{name}"][..., middle] for name in "AB"},
+        "Francium": {"cc0-Francium": songs["valid/cc0-Francium"]},  # shorter than its excerpt
+    }
+    assert [group.title for group in found] == list(expected)
+    for group in found:
+        given = expected[group.title]
+        assert {path.name for path in group.folder.iterdir()} == given.keys()
+        for name, stems in given.items():
+            for stem, audio in zip(("vocals", "accompaniment"), stems, strict=True):
+                written = soundfile.read(group.folder / name / f"{stem}.wav", dtype="float32")[0].T
+                assert np.array_equal(written, as_16_bit(audio.astype(np.float32)))
 
 
 def test_sampling_repeats_one_setting_and_answers(
@@ -128,10 +153,20 @@ def test_sampling_repeats_one_setting_and_answers(
     grid = make.Grid((2,), (0.0, 0.4), (0.0,), (1.0,))
     monkeypatch.setattr(make, "GRIDS", {"From noise": [grid]})
     monkeypatch.setattr(make, "RUNS", {grid.cells()[1]: 3})
+    compared = []
+    original = make.compared_with_plain
+    monkeypatch.setattr(
+        make, "compared_with_plain", lambda part: compared.append(part) or original(part)
+    )
+    monkeypatch.setattr("solovox.evaluation.ablation.compared_with_plain", None)
     done = CliRunner().invoke(make.main, ["sampling", *options, "--runs", "1"])
     assert done.exit_code == 0, done.output
     page = (tmp_path / "docs/studies/sampling.md").read_text("utf-8")
     assert "one: From noise unfiltered noise " in page
+    summary = page.partition("## The paper's Table 2")[0]
+    assert summary.count("A change counts if it is 0.01 dB or more") == 1
+    assert "Of 2 songs an interval is little but their range" in summary
+    assert len(compared) == 2  # once a model and question
     runs = {
         path.parent.name: len(json.loads(path.read_text("utf-8"))["songs"][0]["runs"])
         for path in (tmp_path / "runs/sampling/one-From-noise").glob("*/results.json")
@@ -144,6 +179,13 @@ def test_the_repeated_settings_are_in_the_grid(make: ModuleType) -> None:
     assert set(make.RUNS) <= cells
     line = make.runs_line(1)
     assert line == "Runs a setting: 1; T=10, from t = 1 η 0.4 fc 5000 Hz is run 5 times."
+
+
+def test_every_setting_of_the_papers_table_is_studied(make: ModuleType) -> None:
+    grids = make.GRIDS["From noise, as in the paper"]
+    cells = {cell for grid in grids for cell in grid.cells()}
+    for steps, eta, cutoff in make.PAPER:
+        assert make.Sampling(steps, 1.0, eta, cutoff if eta else None) in cells
 
 
 def test_all_gives_each_page_its_own_excerpt(
