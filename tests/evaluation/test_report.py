@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,27 @@ class TestComparison:
         assert "- only in a: Blues" in text
         assert "- silent vocals: Drums" in text
         assert "| uSDR dB ↑ | 2 |" in text
+
+    def test_songs_without_a_score_are_named_by_metric(self, data: Path, tmp_path: Path) -> None:
+        write_song(data / "Drums", seed=5, silent=True)
+        a, b = (
+            evaluate(OracleSystem(name), data, tmp_path / "out") for name in ("mixture", "silence")
+        )
+        text = comparison_report(a, b)
+        assert "- silent vocals: Drums" in text
+        songs = "Aria, Blues, Chanson – été"
+        assert f"- SI-SDR: no score is defined in oracle:silence: {songs}" in text
+        assert "no score is defined in oracle:mixture" not in text
+
+    def test_metrics_of_one_only_are_named(self, data: Path, tmp_path: Path) -> None:
+        a, b = (
+            evaluate(Noisy(title=name), data, tmp_path / "out", ONE, only="A*") for name in "ab"
+        )
+        (song,) = b.songs
+        scores = {"vocals": {**song.runs[0].scores["vocals"], "pesq": 2.0, "stoi": 0.5}}
+        more = replace(b, songs=(replace(song, runs=(replace(song.runs[0], scores=scores),)),))
+        for text in (comparison_report(a, more), comparison_report(more, a)):
+            assert "- PESQ, STOI: only in b" in text
 
     def test_unlike_evaluations_are_refused(self, data: Path, tmp_path: Path) -> None:
         a = evaluate(Noisy(), data, tmp_path / "a", ONE)

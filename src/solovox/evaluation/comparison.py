@@ -99,15 +99,32 @@ def comparison_report(a: Result, b: Result, stem: str = "vocals") -> str:
 
 
 def _unpaired(a: Result, b: Result, stem: str) -> list[str]:
+    """Return which songs are in no pair, and of which metrics, and why."""
     in_a, in_b = ({song.song: song for song in result.songs} for result in (a, b))
     lines = [
         f"- only in {result.name}: {', '.join(sorted(names))}"
         for result, names in ((a, in_a.keys() - in_b.keys()), (b, in_b.keys() - in_a.keys()))
         if names
     ]
-    silent = sorted(name for name in in_a.keys() & in_b.keys() if in_a[name].silent[stem])
+    shared = in_a.keys() & in_b.keys()
+    silent = sorted(name for name in shared if in_a[name].silent[stem])
     if silent:
         lines.append(f"- silent {stem}: {', '.join(silent)}")
+    without: dict[str, list[str]] = {}  # labels of metrics by what they lack
+    for metric in COLUMNS:
+        scored = [result for result in (a, b) if metric in result.metrics(stem)]
+        if len(scored) == 1:
+            without.setdefault(f"only in {scored[0].name}", []).append(COLUMNS[metric].label)
+        for result, songs in ((a, in_a), (b, in_b)) if len(scored) == 2 else ():
+            names = sorted(
+                name
+                for name in shared.difference(silent)
+                if songs[name].score(stem, metric) is None
+            )
+            if names:
+                lacking = f"no score is defined in {result.name}: {', '.join(names)}"
+                without.setdefault(lacking, []).append(COLUMNS[metric].label)
+    lines += [f"- {', '.join(labels)}: {lacking}" for lacking, labels in without.items()]
     return ["Left out:\n\n" + "\n".join(lines)] if lines else []
 
 
