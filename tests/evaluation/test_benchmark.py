@@ -17,7 +17,8 @@ import soundfile
 from solovox.audio import read_audio
 from solovox.data.index import find_songs
 from solovox.errors import DataError, SolovoxError
-from solovox.evaluation.benchmark import STEMS, Options, evaluate, load
+from solovox.evaluation import benchmark, bss, speech
+from solovox.evaluation.benchmark import BSS, SPEECH, STEMS, Options, evaluate, load
 from solovox.evaluation.metrics import METRICS, usdr
 from solovox.evaluation.peers import PEERS
 from solovox.evaluation.systems import (
@@ -166,6 +167,68 @@ class TestResuming:
         evaluate(Noisy(), data, tmp_path / "out", ONE)
         assert len(calls) == 3
         assert not list((tmp_path / "out").rglob(".*"))
+
+
+@pytest.fixture
+def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BSS-Eval, PESQ and STOI that take no time."""
+    frame = {name: np.array([float(n)]) for n, name in enumerate(bss.CRITERIA)}
+    found = dict.fromkeys(STEMS, bss.BssScores(frame, 1.0, 1.0))
+    monkeypatch.setattr(bss, "bss_eval", lambda *_: found)
+    monkeypatch.setattr(speech, "pesq", lambda *_: 1.0)
+    monkeypatch.setattr(speech, "stoi", lambda *_: 0.5)
+
+
+@pytest.mark.usefixtures("quick_scores")
+class TestScoresAskedForLater:
+    BSS, BOTH = Options(runs=1, bss=True), Options(runs=1, bss=True, speech=True)
+
+    @staticmethod
+    def frames(out: Path) -> list[str]:
+        return sorted(path.stem for path in (out / "noisy" / "museval" / "test").glob("*.json"))
+
+    def test_they_are_kept_where_a_call_does_without(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        first = evaluate(Noisy(), data, tmp_path, self.BSS)
+        plain = evaluate(Noisy(), data, tmp_path, ONE)
+        assert plain.metrics("vocals") == list(METRICS)
+        evaluate(Noisy(), data, tmp_path, self.BSS, only="A*")
+        evaluate(Noisy(), data, tmp_path, ONE, only="A*")
+        assert self.frames(tmp_path) == list(SONGS)
+        assert evaluate(Noisy(), data, tmp_path, self.BSS) == first
+        assert len(calls) == 3
+        assert first.metrics("vocals") == [*METRICS, *BSS]
+
+    def test_what_lacks_them_is_separated_again(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        evaluate(Noisy(), data, tmp_path, Options(runs=2))
+        evaluate(Noisy(), data, tmp_path, Options(runs=1, speech=True))
+        assert len(calls) == 3 * 3
+        evaluate(Noisy(), data, tmp_path, self.BSS)  # with PESQ and STOI, as before
+        both = evaluate(Noisy(), data, tmp_path, self.BOTH)
+        evaluate(Noisy(), data, tmp_path, Options(runs=2))
+        assert len(calls) == 4 * 3
+        assert both.metrics("vocals") == [*METRICS, *BSS, *SPEECH]
+
+    def test_musevals_files_go_with_the_estimates(self, data: Path, tmp_path: Path) -> None:
+        evaluate(Noisy(), data, tmp_path, self.BSS)
+        write_song(data / "Blues", seed=9)
+        evaluate(Noisy(), data, tmp_path, ONE)
+        assert self.frames(tmp_path) == ["Aria", "Chanson – été"]
+        shutil.rmtree(data / "Aria")
+        evaluate(Noisy(), data, tmp_path, self.BSS)
+        assert self.frames(tmp_path) == ["Blues", "Chanson – été"]
+
+    def test_a_file_of_musevals_that_is_gone_is_made_again(
+        self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
+    ) -> None:
+        evaluate(Noisy(), data, tmp_path, self.BSS)
+        (tmp_path / "noisy" / "museval" / "test" / "Blues.json").unlink()
+        evaluate(Noisy(), data, tmp_path, self.BSS)
+        assert [song for song, _ in calls[3:]] == ["Blues"]
+        assert self.frames(tmp_path) == list(SONGS)
 
 
 class TestProcesses:
@@ -331,13 +394,32 @@ class TestFiles:
         )
         assert lines[0]["pesq"] == ""
 
+    def test_a_table_that_cannot_be_written_leaves_the_one_before(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        result = evaluate(Noisy(), data, tmp_path, ONE, only="A*")
+        before = (tmp_path / "noisy" / "results.csv").read_bytes()
+
+        class Full:
+            def __init__(self, file: object) -> None:
+                pass
+
+            def writerows(self, lines: object) -> None:
+                raise OSError("no space left")
+
+        monkeypatch.setattr(csv, "writer", Full)
+        with pytest.raises(OSError, match="no space"):
+            benchmark.save(result, tmp_path / "noisy")
+        assert (tmp_path / "noisy" / "results.csv").read_bytes() == before
+        assert not list((tmp_path / "noisy").glob(".*"))
+
     def test_stems_can_be_kept_and_evaluated_again(
         self, data: Path, tmp_path: Path, calls: list[tuple[str, int]]
     ) -> None:
         first = evaluate(Noisy(), data, tmp_path / "out", Options(runs=2))
         for _ in range(2):  # kept once; the second call finds them
             evaluate(Noisy(), data, tmp_path / "out", Options(runs=2), stems=tmp_path / "stems")
-        assert len(calls) == 2 * 3 * 2
+        assert len(calls) == 3 * 2 + 3  # of the first run alone
         again = evaluate(EstimatesSystem(tmp_path / "stems" / "noisy"), data, tmp_path / "again")
         for a, b in zip(first.songs, again.songs, strict=True):
             assert a.runs[0].scores["vocals"] == pytest.approx(b.runs[0].scores["vocals"])

@@ -8,7 +8,8 @@
 
 A song's file holds a fingerprint of all that its scores depend on: settings, and what is in the
 files, not when they were written. A second call computes what is missing or has changed and nothing
-else.
+else. BSS-Eval, PESQ and STOI stay in a song's file when a later call does not ask for them; a run
+that lacks one that is asked for is made again, for no stems are kept to score.
 
 A score that is not defined (a silent reference) is null in the files, never a number, and never in
 a mean: the summary says which songs were left out, and why.
@@ -29,6 +30,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,10 @@ from solovox.evaluation.systems import (
 from solovox.files import written_whole
 
 STEMS = ("vocals", "accompaniment")
-FORMAT = 2
+BSS = ("bss_sdr", "bss_isr", "bss_sir", "bss_sar")
+SPEECH = ("pesq", "stoi")
 KEPT = ".made-by"  # beside kept stems: the fingerprint of what they were made of
+FORMAT = 2
 """Raised when the meaning of a song's file changes: older files are then computed anew."""
 
 Progress = Callable[[int, int, str], None]
@@ -255,8 +259,8 @@ def evaluate(
         SolovoxError: the system cannot be loaded.
     """
     options = options or Options()
-    songs, faults = _find_songs(data)
-    songs = [song for song in songs if fnmatchcase(song.name, only)]
+    there, faults = _find_songs(data)
+    songs = [song for song in there if fnmatchcase(song.name, only)]
     if not songs and not faults:
         raise DataError(f"{data}: no song's name is like {only!r}")
     failures = {f"unreadable {n}": str(fault) for n, fault in enumerate(faults, 1)}
@@ -286,6 +290,7 @@ def evaluate(
     results = tuple(_read_song(task) for task in tasks if task.song.name not in failures)
     result = Result(system.name, system.settings, str(data), options, results, failures)
     save(result, folder)
+    _tidy_museval(folder, tasks, {song.name for song in there} - {song.name for song in songs})
     return result
 
 
@@ -298,10 +303,6 @@ def save(result: Result, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    known = {_museval_name(song.song) for song in result.songs} if result.options.bss else set()
-    for path in folder.glob("museval/test/*.json"):  # museval takes all that it finds
-        if path.name not in known:
-            path.unlink()
     summary = {
         stem: {
             metric: asdict(found)
@@ -321,10 +322,11 @@ def save(result: Result, folder: str | Path) -> None:
                 lines.append(
                     [song.song, str(number), str(run.seed), stem, f"{run.seconds:.3f}", *cells]
                 )
-    temporary = folder / f".results.csv.{os.getpid()}"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_whole(folder / "results.csv") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows(lines)
-    temporary.replace(folder / "results.csv")
 
 
 def load(path: str | Path) -> Result:
@@ -381,6 +383,10 @@ class _Task:
         return self.folder / "songs" / f"{self.song.name}.json"
 
     @property
+    def museval(self) -> Path:
+        return self.folder / "museval" / "test" / _museval_name(self.song.name)
+
+    @property
     def kept_song(self) -> Path | None:
         """Folder for the song's stems; .stem.mp4 belongs to a file's name, not to the song's."""
         return self.kept and self.kept / self.song.name.removesuffix(".stem.mp4")
@@ -420,23 +426,31 @@ def score(material: Material, stems: Stems, options: Options) -> dict[str, dict[
 
 def _score_song(task: _Task, separate: SeparateSong) -> None:
     material = _read_material(task.song, task.options.excerpt)
-    before = _read_song(task)
     if task.kept_song:
         from solovox.audio import write_audio
 
         task.kept_song.mkdir(parents=True, exist_ok=True)
-    runs = list(before.runs)
+    runs = list(_stored(task).runs)
     silent = {
         "vocals": is_silent(material.vocals),
         "accompaniment": is_silent(material.accompaniment),
     }
-    for number in range(len(runs), task.runs):
+    for number in range(task.runs):
+        if number < len(runs) and _is_whole(task, number, runs[number]):
+            continue
+        # A run that is made again is scored by what it was scored by before, too.
+        held = {name for run in runs[number : number + 1] for name in run.scores["vocals"]}
+        options = replace(
+            task.options,
+            bss=task.options.bss or held >= set(BSS),
+            speech=task.options.speech or held >= set(SPEECH),
+        )
         seed = task.options.seed + number
         began = time.perf_counter()
         stems = separate(material, seed)
         seconds = time.perf_counter() - began
-        scores = score(material, stems, task.options)
-        if task.options.bss:
+        scores = score(material, stems, options)
+        if options.bss:
             _score_bss(task, material, stems, scores, number)
         if not number:
             if task.kept_song:
@@ -446,7 +460,7 @@ def _score_song(task: _Task, separate: SeparateSong) -> None:
                     )
                 _write(task.kept_song / KEPT, task.fingerprint)
             _write_spectrograms(task.path.with_name(f"{task.path.stem}.npz"), material, stems)
-        runs.append(Run(seed, seconds, scores))
+        runs[number : number + 1] = [Run(seed, seconds, scores)]
         length = material.mixture.shape[1] / task.song.sample_rate
         done = SongResult(task.song.name, length, silent, tuple(runs), _contents(task.song))
         _write(task.path, _dumps({"fingerprint": task.fingerprint, **asdict(done)}))
@@ -471,8 +485,7 @@ def _score_bss(
             scores[stem][f"bss_{name.lower()}"] = _defined(value)
     # museval knows no runs: its files hold the first one.
     if not number:
-        path = task.folder / "museval" / "test" / _museval_name(task.song.name)
-        _write(path, json.dumps(museval_json(found), indent=1))
+        _write(task.museval, json.dumps(museval_json(found), indent=1))
 
 
 def _museval_name(song: str) -> str:
@@ -618,13 +631,13 @@ def _find_songs(data: str | Path) -> tuple[list[Song], list[DataError]]:
 
 
 def _fingerprint(system: System, song: Song, options: Options) -> str:
-    """Return a hash of all that a song's scores depend on, but the number of runs."""
+    """Return a hash of all that a song's scores depend on, but how many and which there are."""
     values = {
         "format": FORMAT,
         "code": code_digest(),
         "settings": system.settings,
         "version": system.version(song),
-        "options": {k: v for k, v in asdict(options).items() if k != "runs"},
+        "options": {"seed": options.seed, "excerpt": options.excerpt},
         "files": _contents(song),
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:24]
@@ -639,20 +652,71 @@ def _contents(song: Song) -> str:
 
 
 def _read_song(task: _Task) -> SongResult:
-    """Return the runs on disk, at most as many as wanted; none if made with other settings."""
+    """Return the runs on disk that need not be made again, at most as many as wanted."""
+    stored = _stored(task)
+    whole = takewhile(lambda n: _is_whole(task, n, stored.runs[n]), range(len(stored.runs)))
+    runs = tuple(_asked(stored.runs[n], task.options) for n in whole)
+    return replace(stored, runs=runs[: task.runs])
+
+
+def _stored(task: _Task) -> SongResult:
+    """Return what is on disk; it has no runs if they were made with other settings."""
     try:
-        if task.kept_song and not (
-            (task.kept_song / "vocals.wav").is_file()
-            and (task.kept_song / KEPT).read_text("utf-8") == task.fingerprint
-        ):
-            raise ValueError("its stems were not kept, or are others: the runs are made again")
         values = json.loads(task.path.read_text("utf-8"))
         if values.pop("fingerprint") == task.fingerprint:
-            found = _song_result(values)
-            return replace(found, runs=found.runs[: task.runs])
+            return _song_result(values)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not there, or not whole: to be computed
     return SongResult(task.song.name, 0.0, dict.fromkeys(STEMS, False), ())
+
+
+def _is_whole(task: _Task, number: int, run: Run) -> bool:
+    """Whether a run has all scores asked for and, the first, the files that are made of it."""
+    names = run.scores["vocals"].keys()
+    wanted = BSS * task.options.bss + SPEECH * task.options.speech
+    if not names >= set(wanted):
+        return False
+    if number:
+        return True
+    try:
+        kept = not task.kept_song or (
+            (task.kept_song / "vocals.wav").is_file()
+            and (task.kept_song / KEPT).read_text("utf-8") == task.fingerprint
+        )
+    except (OSError, ValueError):
+        kept = False
+    return kept and (not task.options.bss or task.museval.is_file())
+
+
+def _asked(run: Run, options: Options) -> Run:
+    """Return a run without the scores that only another call asked for."""
+    hidden = BSS * (not options.bss) + SPEECH * (not options.speech)
+    scores = {
+        stem: {name: value for name, value in found.items() if name not in hidden}
+        for stem, found in run.scores.items()
+    }
+    return replace(run, scores=scores)
+
+
+def _tidy_museval(folder: Path, tasks: Sequence[_Task], others: set[str]) -> None:
+    """Remove museval's files of what is no longer scored: museval takes all that it finds.
+
+    Args:
+        folder: of the system.
+        tasks: the songs of this call.
+        others: names of songs that were not asked for: theirs stay.
+    """
+    scored = {
+        task.museval.name
+        for task in tasks
+        if any(run.scores["vocals"].keys() >= set(BSS) for run in _stored(task).runs[:1])
+    }
+    stale = {task.museval.name for task in tasks} - scored
+    kept = {_museval_name(name) for name in others}
+    asked = any(task.options.bss for task in tasks)
+    for path in folder.glob("museval/test/*.json"):
+        if path.name in stale or (asked and path.name not in scored | kept):
+            path.unlink()
 
 
 def _song_result(values: dict[str, Any]) -> SongResult:
