@@ -26,6 +26,7 @@ from solovox.evaluation.systems import (
     ModelSystem,
     OracleSystem,
     PeerSystem,
+    find_peer,
     find_system,
 )
 
@@ -464,6 +465,38 @@ class TestFiles:
         assert frames[0]["metrics"]["SDR"] == pytest.approx(
             result.songs[0].score("vocals", "bss_sdr"), abs=1e-4
         )
+
+
+class TestNamesOfCommands:
+    A, B = "program a {input} {output}", "program b {input} {output}"
+
+    @pytest.mark.parametrize(
+        ("text", "name", "command"),
+        [
+            (A, "peer:program", A),
+            (f"four: {A}", "peer:four", A),
+            ("/opt/x:1/run {input} {output}", "peer:run", "/opt/x:1/run {input} {output}"),
+            ("sh -c 'a: {input} {output}'", "peer:sh", "sh -c 'a: {input} {output}'"),
+            ("run --model=x {input} {output}", "peer:run", "run --model=x {input} {output}"),
+        ],
+    )
+    def test_a_name_is_a_word_with_a_colon_before_the_command(
+        self, text: str, name: str, command: str
+    ) -> None:
+        system = find_peer(text)
+        assert (system.name, system.peer) == (name, command)
+
+    def test_another_command_does_not_replace_results(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(PeerSystem, "open", lambda self: OracleSystem("mixture").open())
+        first = evaluate(find_peer(self.A), data, tmp_path)
+        with pytest.raises(DataError, match=r"holds the results of program a .* 'NAME: COMMAND'"):
+            evaluate(find_peer(self.B), data, tmp_path)
+        assert load(tmp_path / "peer-program") == first
+        evaluate(find_peer(f"b: {self.B}"), data, tmp_path)
+        assert load(tmp_path / "peer-b").settings == {"peer": self.B}
+        evaluate(find_peer(self.A), data, tmp_path)  # as before
 
 
 def test_names_of_systems() -> None:

@@ -156,6 +156,22 @@ class TestCommands:
         assert done.output.count("false ended with status 1: no message") == 3
         assert (tmp_path / "o" / "report.md").is_file()
 
+    def test_commands_of_one_program_have_names(self, data: Path, tmp_path: Path) -> None:
+        given = ["--data", str(data), "--out", str(tmp_path / "o"), "--no-plots"]
+        one, two = "false 1 {input} {output}", "false 2 {input} {output}"
+        done = CliRunner().invoke(evaluate_command, [*given, "--peer", one, "--peer", two])
+        assert isinstance(done.exception, SolovoxError)
+        assert "--peer 'NAME: COMMAND'" in str(done.exception)
+        named = ["--peer", f"one: {one}", "--peer", f"two: {two}"]
+        done = CliRunner().invoke(evaluate_command, [*given, *named])
+        assert "| peer:one | 0 |" in done.output
+        assert "| peer:two | 0 |" in done.output
+        # Refused before any work: the oracle is not there either.
+        swapped = ["oracle:mixture", "--peer", f"one: {two}"]
+        done = CliRunner().invoke(evaluate_command, [*given, *swapped])
+        assert "holds the results of false 1 " in str(done.exception)
+        assert not (tmp_path / "o" / "oracle-mixture").exists()
+
     def test_nothing_to_evaluate_and_bad_lists(self, data: Path, tmp_path: Path) -> None:
         done = CliRunner().invoke(evaluate_command, ["--data", str(data)])
         assert isinstance(done.exception, SolovoxError)

@@ -56,7 +56,12 @@ def names(context: click.Context, parameter: click.Parameter, value: str | None)
     type=click.Path(path_type=Path),
     help="Folder for results; what is there already is not computed again.",
 )
-@click.option("--peer", "peers", multiple=True, help="Command that separates {input} to {output}.")
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    help="Command that separates {input} to {output}; 'NAME: COMMAND' names it.",
+)
 @click.option(
     "-j", "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes."
 )
@@ -125,11 +130,12 @@ def evaluate(
     \b
     solovox evaluate diff-dmx-small oracle:irm oracle:mixture --data musdb18hq/test
     solovox evaluate --peer 'demucs -n htdemucs {input} -o {output}' --data songs
+    solovox evaluate --peer 'four: demucs -n hdemucs_mmi {input} -o {output}' --data songs
     """
     from solovox.allocation import keep_memory
-    from solovox.evaluation.benchmark import Options
+    from solovox.evaluation.benchmark import Options, check_place
     from solovox.evaluation.report import summary_table, write_report
-    from solovox.evaluation.systems import ModelSystem, PeerSystem, Sampling, find_system, slug
+    from solovox.evaluation.systems import ModelSystem, Sampling, find_peer, find_system, slug
 
     keep_memory()
     if len(cutoff) > 1:
@@ -137,11 +143,16 @@ def evaluate(
     band = cutoff[0] if cutoff else None
     sampling = Sampling(steps, start, eta, band, sampler, stems, spacing, takes, quality)
     found = [find_system(text, sampling, device) for text in systems]
-    found += [PeerSystem(text) for text in peers]
+    found += [find_peer(text) for text in peers]
     if not found:
         raise SolovoxError("name something to evaluate: a model, a folder, oracle:irm or --peer")
     if len({slug(system.name) for system in found}) < len(found):
-        raise SolovoxError("two systems have the same name; evaluate them to different --out")
+        raise SolovoxError(
+            "two systems have the same name; evaluate them to different --out, or give a command a "
+            "name: --peer 'NAME: COMMAND'"
+        )
+    for system in found:  # before any work
+        check_place(system, out)
     options = Options(runs, seed, excerpt, bss, speech)
     results = [
         run_shown(system, data, out, options, jobs, skip_bad, songs, keep_stems) for system in found

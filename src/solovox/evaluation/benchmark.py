@@ -259,6 +259,7 @@ def evaluate(
         SolovoxError: the system cannot be loaded.
     """
     options = options or Options()
+    check_place(system, out)
     there, faults = _find_songs(data)
     songs = [song for song in there if fnmatchcase(song.name, only)]
     if not songs and not faults:
@@ -292,6 +293,29 @@ def evaluate(
     save(result, folder)
     _tidy_museval(folder, tasks, {song.name for song in there} - {song.name for song in songs})
     return result
+
+
+def check_place(system: System, out: str | Path) -> None:
+    """Raise where a system's folder holds the results of another one that has its name.
+
+    Args:
+        system: what is to be evaluated.
+        out: folder for results.
+
+    Raises:
+        DataError: another command of the same program, or a name that gives the same folder.
+    """
+    path = Path(out) / slug(system.name) / "results.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        name, command = found["name"], found["settings"].get("peer")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # none, or torn: nothing to lose
+    if name != system.name or command != system.settings.get("peer"):
+        raise DataError(
+            f"{path.parent} holds the results of {command or name}; give another --out, or a "
+            "command a name of its own: --peer 'NAME: COMMAND'"
+        )
 
 
 def save(result: Result, folder: str | Path) -> None:

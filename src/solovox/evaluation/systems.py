@@ -142,7 +142,7 @@ class PeerSystem(System):
 
     Attributes:
         peer: the name, or the command with {input} and {output}.
-        title: what to call a command in tables; None takes its first word.
+        title: what to call a command in tables, after `peer:`; None takes its program's name.
     """
 
     peer: str
@@ -150,7 +150,7 @@ class PeerSystem(System):
 
     @property
     def name(self) -> str:
-        return self.title or f"peer:{Path(self.peer.split()[0]).name}"
+        return f"peer:{self.title or Path(self.peer.split()[0]).name}"
 
     @property
     def settings(self) -> Settings:
@@ -368,6 +368,17 @@ def find_system(text: str, sampling: Sampling | None = None, device: str = "auto
     if Path(text).is_dir() and not (Path(text) / "config.json").is_file():
         return EstimatesSystem(Path(text))
     return ModelSystem(text, sampling or Sampling(), device)
+
+
+def find_peer(text: str) -> PeerSystem:
+    """Return the system that a --peer of the command line names.
+
+    Args:
+        text: a command with {input} and {output}; before it there may be "NAME: ", what to call it.
+            A program's name does not end in a colon.
+    """
+    named = re.fullmatch(r"\s*([^\s:{}]+):\s+(.+)", text, re.DOTALL)
+    return PeerSystem(named[2], named[1]) if named else PeerSystem(text)
 
 
 def slug(name: str) -> str:
