@@ -210,5 +210,6 @@ def test_export_of_what_was_never_validated(songs: Path, tmp_path: Path) -> None
     card = (tmp_path / "model/README.md").read_text()
     assert "| hums | CC0-1.0 | 1 |" in card and "1 songs, 2.0 h" in card
     assert "secret" not in card and "not validated" in card
+    assert "bf16 changes of its vocals was not measured" in card and "none was held out" in card
     assert "EnCodec" not in card  # nothing of Meta's is in it
     assert "holds no run" in solovox("export", tmp_path, tmp_path / "model").output
