@@ -102,8 +102,9 @@ def main(
         raise click.ClickException(f"{songs}: there are no excerpts with a voice")
     minutes = sum(vocals.shape[1] / rate for vocals, _, rate in taken) / 60
     print(f"\n{model}, {len(taken)} excerpts of {count} songs, {60 * minutes:.0f} s in all\n")
-    print("| setting | passes | uSDR dB | LSD | MR-STFT | CPU s a minute | bf16, dB off | change |")
-    print("|---|---|---|---|---|---|---|---|")
+    more = " bf16, dB off | change |" if precision else ""
+    print(f"| setting | passes | uSDR dB | LSD | MR-STFT | CPU s a minute |{more}")
+    print("|---|---|---|---|---|---|" + "---|---|" * precision)
     compared: list[tuple[str, float, float]] = []  # setting, dB apart, change of uSDR
     for name, settings in SETTINGS.items():
         if only and not any(part in name for part in only):
