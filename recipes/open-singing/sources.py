@@ -33,7 +33,7 @@ class MusicSource:
         globs: where its music is, below usr/share.
         licence: as its copyright file says; the whole file is kept beside the data.
         split: the one split it belongs to.
-        skip: file names to leave out (sung, narrated, or not music).
+        skip: patterns of names to leave out (sung, narrated, or not music).
         share: part of its minutes that may be used, so that no style drowns the others.
         summed: the files of a folder are parts of one song, to be added up.
     """
@@ -427,10 +427,12 @@ class Track:
     split: str
 
 
-def _glob(package: str, globs: tuple[str, ...], work: Path) -> list[Path]:
-    folder = work / "packages" / package
+def files_of(source: MusicSource | VoiceSource, work: Path) -> list[Path]:
+    """Returns the files of a source, in a fixed order."""
+    folder = work / "packages" / source.package
     share = folder / "usr/share" if (folder / "usr/share").is_dir() else folder
-    return sorted({p for g in globs for p in share.glob(g) if p.is_file()})
+    found = {p for g in source.globs for p in share.glob(g) if p.is_file()}
+    return sorted(p for p in found if not any(fnmatch(p.name, skip) for skip in source.skip))
 
 
 def tracks(work: Path, shortest: float = 25.0) -> list[Track]:
@@ -445,9 +447,8 @@ def tracks(work: Path, shortest: float = 25.0) -> list[Track]:
         return [Track(**{**t, "files": tuple(t["files"])}) for t in json.loads(cache.read_text())]
     found = []
     for source in MUSIC:
-        files = [p for p in _glob(source.package, source.globs, work) if p.name not in source.skip]
         groups: dict[Path, list[Path]] = {}
-        for p in files:
+        for p in files_of(source, work):
             groups.setdefault(p.parent if source.summed else p, []).append(p)
         for parts in groups.values():
             try:
@@ -462,9 +463,3 @@ def tracks(work: Path, shortest: float = 25.0) -> list[Track]:
     temporary.write_text(json.dumps([asdict(t) for t in found], indent=0))
     temporary.replace(cache)
     return found
-
-
-def clips(voice: VoiceSource, work: Path) -> list[Path]:
-    """Returns the files of one voice, in a fixed order."""
-    found = _glob(voice.package, voice.globs, work)
-    return [p for p in found if not any(fnmatch(p.name, pattern) for pattern in voice.skip)]

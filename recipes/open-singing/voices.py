@@ -29,7 +29,7 @@ from mixing import (
 )
 from numpy.typing import NDArray
 from scipy import signal
-from sources import VoiceSource, clips
+from sources import VoiceSource, files_of
 
 Mono = NDArray[np.float32]
 
@@ -146,7 +146,7 @@ def make_bank(voice: VoiceSource, work: Path) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     parts, limits, at = [], [], 0
-    for file in clips(voice, work):
+    for file in files_of(voice, work):
         try:
             rate = sf.info(str(file)).samplerate
             frames = int(voice.excerpt * rate) or -1
