@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -349,14 +348,15 @@ class _Store:
     def _download(self, name: str, path: Path) -> None:
         import webdataset
 
-        part = path.with_name(f".{name}.{os.getpid()}.part")
         try:
-            with webdataset.gopen(f"{self.root}/{name}") as source, part.open("wb") as target:
+            with (
+                webdataset.gopen(f"{self.root}/{name}") as source,
+                written_whole(path) as part,
+                part.open("wb") as target,
+            ):
                 shutil.copyfileobj(source, target, 1 << 20)
         except (OSError, ValueError) as error:
-            part.unlink(missing_ok=True)
             raise DataError(f"{self.root}/{name}: cannot be fetched ({error})") from error
-        part.replace(path)
 
 
 def _read_index(store: _Store) -> tuple[list[str], list[list[Song]]]:
