@@ -443,7 +443,7 @@ def score(material: Material, stems: Stems, options: Options) -> dict[str, dict[
     if options.speech:
         from solovox.evaluation.speech import pesq, stoi
 
-        for name, metric in (("pesq", pesq), ("stoi", stoi)):
+        for name, metric in zip(SPEECH, (pesq, stoi), strict=True):
             scores["vocals"][name] = _defined(metric(material.vocals, stems["vocals"], rate))
     return scores
 
@@ -730,6 +730,9 @@ def _tidy_museval(folder: Path, tasks: Sequence[_Task], others: set[str]) -> Non
         tasks: the songs of this call.
         others: names of songs that were not asked for: theirs stay.
     """
+    there = list(folder.glob("museval/test/*.json"))
+    if not there:
+        return
     scored = {
         task.museval.name
         for task in tasks
@@ -738,7 +741,7 @@ def _tidy_museval(folder: Path, tasks: Sequence[_Task], others: set[str]) -> Non
     stale = {task.museval.name for task in tasks} - scored
     kept = {_museval_name(name) for name in others}
     asked = any(task.options.bss for task in tasks)
-    for path in folder.glob("museval/test/*.json"):
+    for path in there:
         if path.name in stale or (asked and path.name not in scored | kept):
             path.unlink()
 
