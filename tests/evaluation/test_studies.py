@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
+from random_models import stirred
 
 from solovox.audio import write_audio
 from solovox.checkpoint import save_model, weights_digest
@@ -54,13 +54,8 @@ HEARING = replace(
 
 def hearing_model(injected="deep"):
     """A model that hears the mixture, with random weights that are not still."""
-    config = replace(HEARING, generator=replace(HEARING.generator, injection=injected))
-    torch.manual_seed(0)
-    model = build_model(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.02 * torch.randn_like(weight))
-    return model
+    generator = replace(HEARING.generator, injection=injected)
+    return stirred(replace(HEARING, generator=generator), 0.02)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from random_models import stirred
 from tiny_runs import BANDS, TINY, WAVES
 
 from solovox.errors import ModelError
@@ -32,13 +33,7 @@ KIND = replace(TINY.loss, estimate_kind="rms")
 
 
 def built(config: ModelConfig) -> SeparationModel:
-    """A model in which every weight matters: none of its layers starts at zero."""
-    torch.manual_seed(0)
-    model = build_model(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+    return stirred(config, 0.05)
 
 
 def batch(model: SeparationModel, items: int = 2) -> tuple[torch.Tensor, ...]:
